@@ -1,0 +1,60 @@
+# Every target works from a fresh clone on a machine with a Rust toolchain; what else it needs, it installs and says so.
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+HOST_TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+# The plugins are static: they save the dynamic loader's time at every container start.
+PLUGIN_DIR  := target/$(HOST_TARGET)/plugin
+PLUGINS     := calico calico-ipam
+
+CNI_BIN_DIR  ?= /opt/cni/bin
+CNI_CONF_DIR ?= /etc/cni/net.d
+DESTDIR      ?=
+FUZZ_SECONDS ?= 60
+
+.PHONY: build demo test lint fmt fmt-check deny bench fuzz install uninstall tools clean
+
+build: ## the two plugins, as they are installed
+	RUSTFLAGS="$${RUSTFLAGS:-} -C target-feature=+crt-static" cargo build --locked --profile plugin --target $(HOST_TARGET) -p calico-cni -p calico-ipam
+	@ls -l $(addprefix $(PLUGIN_DIR)/,$(PLUGINS)) | awk '{printf "%s  %.2f MB\n", $$NF, $$5/1e6}'
+
+demo: build ## a host in namespaces, containers on it, and everything gone again
+	CALICO_BIN_DIR="$(CURDIR)/$(PLUGIN_DIR)" cargo run --locked --quiet -p testbed --bin playground
+
+test: tools build ## everything, real runtimes included; as root
+	.ci/peers
+	CALICO_BIN_DIR="$(CURDIR)/$(PLUGIN_DIR)" cargo nextest run --locked --workspace --no-fail-fast
+	cargo test --locked --workspace --doc --quiet
+
+lint: ## clippy with the choices made in Cargo.toml, and the documentation builds
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+
+fmt:
+	cargo fmt --all
+
+fmt-check:
+	cargo fmt --all -- --check
+
+deny: ## licences, bans and sources of what we link; advisories where their database can be reached
+	@command -v cargo-deny >/dev/null || { echo "installing cargo-deny"; cargo install --quiet --locked cargo-deny; }
+	cargo deny --locked check bans licenses sources
+	@if timeout 60 cargo deny --locked fetch db >/dev/null 2>&1; then cargo deny --locked check advisories; \
+	else echo "SKIPPED: advisories, their database cannot be reached from here"; fi
+
+bench: build ## against ptp + host-local and against the bare kernel operations
+	.ci/peers
+	RUSTFLAGS="$${RUSTFLAGS:-} -C target-feature=+crt-static" cargo build --locked --profile plugin --target $(HOST_TARGET) -p bench
+	CALICO_BIN_DIR="$(CURDIR)/$(PLUGIN_DIR)" $(PLUGIN_DIR)/bench
+
+tools:
+	@command -v cargo-nextest >/dev/null || { echo "installing cargo-nextest"; cargo install --quiet --locked cargo-nextest; }
+
+install: build ## plugins into CNI_BIN_DIR, the network list into CNI_CONF_DIR, each by rename, verified by VERSION
+	@conf/install "$(PLUGIN_DIR)" "$(DESTDIR)$(CNI_BIN_DIR)" "$(DESTDIR)$(CNI_CONF_DIR)"
+
+uninstall: ## removes what install put there; containers and state stay
+	@conf/uninstall "$(DESTDIR)$(CNI_BIN_DIR)" "$(DESTDIR)$(CNI_CONF_DIR)"
+
+clean:
+	cargo clean
