@@ -167,6 +167,8 @@ pub struct Hint {
     pub with_room: bool,
     /// At most this many entries, if the backend applied the other hints.
     pub limit: Option<usize>,
+    /// Only keys and revisions matter to the caller: values may be left empty.
+    pub keys_only: bool,
 }
 
 /// One change seen by a watch.
@@ -210,6 +212,12 @@ pub trait Store: Send + Sync {
 
     /// As [`Store::list`], with leave to omit what the hint excludes.
     fn list_hinted(&self, range: &KeyRange, hint: &Hint) -> Result<Listing, StoreError>;
+
+    /// Whether this backend applies every hint, so that a hinted list costs what it returns. Elsewhere a hinted
+    /// list may cost, and return, the whole range: callers then read single objects where they can.
+    fn applies_hints(&self) -> bool {
+        false
+    }
 
     /// Applies a batch. The result has the new revision of each write (for a check: the one it matched, or 0).
     fn commit(&self, batch: &Batch) -> Result<Vec<Revision>, StoreError>;
