@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a node remembers of one attachment: network, container ID and interface, and all that was made for it.
+//! Written in the same transaction as the allocation, before the kernel is touched, and removed in the same
+//! transaction as the release: whatever is left after a crash can be found, and undone, from here.
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+
+use model::{Key, LocalTable};
+use serde::{Deserialize, Serialize};
+
+/// The key of an attachment: unique on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AttachmentId {
+    /// Calico node name.
+    pub node: String,
+    /// Network name.
+    pub network: String,
+    /// The runtime's container or sandbox ID.
+    pub container_id: String,
+    /// Interface name inside the container.
+    pub interface: String,
+}
+
+impl AttachmentId {
+    /// Where the record is stored. None of the four parts can contain a `/`.
+    pub fn key(&self) -> Key {
+        Key::local(
+            LocalTable::Attachment,
+            format!("{}/{}/{}/{}", self.node, self.network, self.container_id, self.interface),
+        )
+    }
+
+    /// Reads a stored key back; `None` for anything else.
+    pub fn from_key(key: &Key) -> Option<Self> {
+        let Key::Local { table: LocalTable::Attachment, name } = key else { return None };
+        let mut parts = name.split('/');
+        let mut next = || parts.next().map(str::to_owned);
+        let id = Self { node: next()?, network: next()?, container_id: next()?, interface: next()? };
+        parts.next().is_none().then_some(id)
+    }
+
+    /// The handle its addresses are allocated under, as Calico names it. All interfaces of a container on one
+    /// network share it.
+    pub fn handle(&self) -> String {
+        format!("{}.{}", self.network, self.container_id)
+    }
+}
+
+/// One address of an attachment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttachedAddress {
+    /// The container's address.
+    pub address: IpAddr,
+    /// The allocation's sequence number: tells it from a later allocation of the same address. `None` where
+    /// another IPAM plugin, or nobody, manages the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+}
+
+/// The record of an attachment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Attachment {
+    /// When it was assigned, in seconds since the Unix epoch: garbage collection leaves young ones alone.
+    pub created: i64,
+    /// The network namespace as the runtime named it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace_path: Option<PathBuf>,
+    /// Pod namespace and name, in Kubernetes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Pod>,
+    /// Name of the host side of the veth pair; `None` when another plugin makes the interface.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_interface: Option<String>,
+    /// MAC address of the container side, `aa:bb:cc:dd:ee:ff`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// MTU of both sides; 0 is the kernel's default.
+    pub mtu: u32,
+    /// The addresses.
+    pub addresses: Vec<AttachedAddress>,
+    /// The IPAM plugin that manages them, when it is not this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delegated_ipam: Option<String>,
+    /// Key of the workload endpoint written with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Members that a later version wrote.
+    #[serde(flatten)]
+    pub extra: BTreeMap<String, serde_json::Value>,
+}
+
+/// A pod's name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name there.
+    pub name: String,
+}
+
+impl Attachment {
+    /// Whether `address` is one of this attachment's.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|attached| attached.address == address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_reads_back_as_the_same_attachment() {
+        let id = AttachmentId {
+            node: "node-1".into(),
+            network: "k8s-pod-network".into(),
+            container_id: "4f1c.A_b-9".into(),
+            interface: "eth0".into(),
+        };
+        assert_eq!(AttachmentId::from_key(&id.key()), Some(id.clone()));
+        assert_eq!(id.handle(), "k8s-pod-network.4f1c.A_b-9");
+        assert_eq!(AttachmentId::from_key(&Key::local(LocalTable::Attachment, "a/b/c/d/e")), None);
+        assert_eq!(AttachmentId::from_key(&Key::local(LocalTable::NodeState, "a/b/c/d")), None);
+    }
+
+    #[test]
+    fn unknown_members_survive() {
+        let text = r#"{"created":1,"mtu":0,"addresses":[{"address":"10.0.0.1","sequence":7}],"later":{"a":1}}"#;
+        let attachment: Attachment = serde_json::from_str(text).unwrap();
+        assert!(attachment.has("10.0.0.1".parse().unwrap()));
+        let again: serde_json::Value = serde_json::to_value(&attachment).unwrap();
+        assert_eq!(again["later"]["a"], 1);
+    }
+}
