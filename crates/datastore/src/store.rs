@@ -158,6 +158,27 @@ pub struct Batch {
     pub journal: Vec<JournalEntry>,
 }
 
+impl Batch {
+    /// Refuses a batch that names a key twice, which no backend can apply. Every backend calls it first.
+    pub(crate) fn check_keys(&self) -> Result<(), StoreError> {
+        for (index, write) in self.writes.iter().enumerate() {
+            if self.writes[..index]
+                .iter()
+                .any(|earlier| earlier.key() == write.key())
+            {
+                return Err(StoreError::Refused {
+                    store: "the batch".to_owned(),
+                    reason: format!(
+                        "{} is in it twice; a batch names each key at most once",
+                        write.key()
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A filter that an indexed backend may use to return less. Backends may ignore it: callers check again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hint {
@@ -190,7 +211,8 @@ pub enum Change {
 pub enum WatchEvent {
     /// Changes in revision order. Several changes of one key may be merged into its last.
     Changes(Vec<Change>),
-    /// The history no longer reaches back to where this watch stood, or the store was replaced: list again.
+    /// The history no longer reaches back to where this watch stood, or the store was replaced: list again. The watch
+    /// goes on from here: the list and what it delivers next miss nothing, though they may overlap.
     Relist,
 }
 
