@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use sha3::{Digest, Sha3_256};
 
 use crate::{
+    base_encoding::base32,
     key::AffinityOwner,
     object::{EmptyIsDefault, Extra, LenientBool, UnknownWord},
 };
@@ -100,20 +101,50 @@ pub fn hostname_hash(name: &str) -> String {
     base32(&Sha3_256::digest(name.as_bytes()))
 }
 
-fn base32(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let mut text = String::with_capacity(bytes.len().div_ceil(5) * 8);
-    let (mut buffer, mut bits) = (0_u32, 0);
-    for &byte in bytes {
-        buffer = buffer << 8 | u32::from(byte);
-        bits += 8;
-        while bits >= 5 {
-            bits -= 5;
-            text.push(char::from(ALPHABET[(buffer >> bits & 31) as usize]));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostname_hashes() {
+        let vectors = [
+            ("node-a", "PY3TQE2E3XMTETLM2MJO3UITKPFB27YUJ4T4E5XGPEJON3SM4QAA"),
+            ("node1", "7DS2CCNJGGLTHBDQLLFO6SX24SY2YDDEG3W2VN556FA2W4DLLV5A"),
+            (
+                "load-balancer",
+                "TAU2RK2F2FG7MIS72DPZYC6FJ3U3BIWIDZAMUTQY7ZXMSKQZ5GSQ",
+            ),
+        ];
+        for (name, hash) in vectors {
+            assert_eq!(hostname_hash(name), hash);
         }
     }
-    if bits > 0 {
-        text.push(char::from(ALPHABET[(buffer << (5 - bits) & 31) as usize]));
+
+    #[test]
+    fn labels_of_an_affinity() {
+        let owner = AffinityOwner::Virtual("load-balancer".into());
+        let found = labels(&owner, &"fd00::/122".parse().unwrap());
+        assert_eq!(found[0], (HOSTNAME_HASH_LABEL, hostname_hash("load-balancer")));
+        assert_eq!(found[1], (AFFINITY_TYPE_LABEL, "virtual".to_owned()));
+        assert_eq!(found[2], (IP_VERSION_LABEL, "6".to_owned()));
     }
-    text
+
+    #[test]
+    fn types_of_owners() {
+        assert_eq!(owner("", "n"), Ok(AffinityOwner::Host("n".into())));
+        assert_eq!(owner("host", "n"), Ok(AffinityOwner::Host("n".into())));
+        assert_eq!(owner("virtual", "n"), Ok(AffinityOwner::Virtual("n".into())));
+        assert!(owner("guest", "n").is_err());
+    }
+
+    #[test]
+    fn unknown_states_are_refused_by_name() {
+        let error = BlockAffinity::from_stored(r#"{"state":"maybe"}"#)
+            .expect_err("no such state")
+            .to_string();
+        assert!(
+            error.contains(r#"state: "maybe" is not one of confirmed, pending, pendingDeletion"#),
+            "{error}"
+        );
+    }
 }

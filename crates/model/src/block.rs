@@ -17,6 +17,8 @@ use crate::{
 };
 
 mod defect;
+#[cfg(test)]
+mod tests;
 
 pub use defect::BlockDefect;
 

@@ -44,6 +44,15 @@ impl Spec for ClusterInformationSpec {
     type Status = Extra;
 
     fn validate(&self) -> Result<(), FieldError> {
-        Ok(())
+        let guid = &self.cluster_guid;
+        if guid.is_empty() || guid.len() == 32 && guid.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(());
+        }
+        Err(FieldError::new(
+            "clusterGUID",
+            guid,
+            "is not a GUID",
+            "use 32 hexadecimal digits",
+        ))
     }
 }

@@ -6,9 +6,11 @@ use ipnet::IpNet;
 use crate::{
     key::Kind,
     object::{EmptyIsDefault, Extra},
-    prefix,
     resource::{FieldError, Resource, Spec},
+    selector::{Labels, Selector, SelectorError},
 };
+
+mod validation;
 
 /// An IP pool.
 pub type IpPool = Resource<IpPoolSpec>;
@@ -156,6 +158,27 @@ impl IpPoolSpec {
         self.block_size.filter(|size| *size != 0).unwrap_or(default)
     }
 
+    /// Writes the defaults into the members that are absent, as Calico's own client does before storing a pool.
+    pub fn fill_defaults(&mut self) {
+        self.block_size = Some(self.effective_block_size());
+        if self.node_selector.is_empty() {
+            ALL.clone_into(&mut self.node_selector);
+        }
+        if self.allowed_uses.is_empty() {
+            self.allowed_uses = vec![AllowedUse::Workload, AllowedUse::Tunnel];
+        }
+    }
+
+    /// Whether a node with these labels may use it. A malformed selector is an error, never "no".
+    pub fn selects_node(&self, labels: &impl Labels) -> Result<bool, FieldError> {
+        selects("nodeSelector", &self.node_selector, labels)
+    }
+
+    /// Whether pods of a namespace with these labels may use it. A malformed selector is an error, never "no".
+    pub fn selects_namespace(&self, labels: &impl Labels) -> Result<bool, FieldError> {
+        selects("namespaceSelector", &self.namespace_selector, labels)
+    }
+
     /// Whether addresses of this pool may be used so.
     pub fn allows(&self, allowed_use: AllowedUse) -> bool {
         if self.allowed_uses.is_empty() {
@@ -165,13 +188,37 @@ impl IpPoolSpec {
     }
 }
 
+/// The selector that means the same as none.
+const ALL: &str = "all()";
+
+fn selects(field: &str, selector: &str, labels: &impl Labels) -> Result<bool, FieldError> {
+    // The two forms nearly every pool has need no parser on the way of a container's start.
+    if selector.is_empty() || selector == ALL {
+        return Ok(true);
+    }
+    Ok(parse_selector(field, selector)?.matches(labels))
+}
+
+fn parse_selector(field: &str, selector: &str) -> Result<Selector, FieldError> {
+    selector.parse().map_err(|error: SelectorError| {
+        FieldError::new(
+            field,
+            selector,
+            format!(
+                "is not a selector: {} (at character {})",
+                error.problem, error.position
+            ),
+            "write for example all() or zone == 'a'",
+        )
+    })
+}
+
 impl Spec for IpPoolSpec {
     const KIND: Kind = Kind::IpPool;
     type Status = IpPoolStatus;
 
     fn validate(&self) -> Result<(), FieldError> {
-        let _ = prefix::is_canonical;
-        Ok(())
+        validation::validate(self)
     }
 }
 

@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use crate::object::{EmptyIsNone, Extra};
+use crate::{
+    object::{EmptyIsNone, Extra},
+    switch::Switch,
+};
 
 /// IPAM settings. [`IpamConfig::default`] is what holds where no object is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,17 +35,6 @@ json_object!(IpamConfig {
     "kubeVirtVMAddressPersistence" => kube_virt_vm_address_persistence: unless_default as EmptyIsNone<Switch>,
     "ipCooldownSeconds" => ip_cooldown_seconds: unless_default,
 });
-
-/// `Enabled` or `Disabled`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Switch {
-    /// On.
-    Enabled,
-    /// Off.
-    Disabled,
-}
-
-json_words!(Switch { "Enabled" => Enabled, "Disabled" => Disabled });
 
 impl Default for IpamConfig {
     fn default() -> Self {

@@ -8,6 +8,9 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 
+#[cfg(test)]
+mod tests;
+
 /// A Calico v3 resource kind that is stored under `/calico/resources/v3/projectcalico.org/<plural>/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -350,6 +353,9 @@ impl FromStr for Key {
                     "virtual" => AffinityOwner::Virtual(name.to_owned()),
                     _ => return Err(fail("an affinity is of type host or virtual")),
                 };
+                if name.is_empty() {
+                    return Err(fail("an affinity key names its claimant"));
+                }
                 let block =
                     parse_block(family, segment).ok_or_else(|| fail("malformed block in affinity key"))?;
                 return Ok(Self::Affinity { owner, block });

@@ -15,6 +15,7 @@ mod object;
 
 pub mod affinity;
 pub mod as_number;
+mod base_encoding;
 pub mod block;
 pub mod cluster_information;
 pub mod handle;
@@ -22,9 +23,12 @@ pub mod ip_pool;
 pub mod ip_reservation;
 pub mod ipam_config;
 pub mod key;
+pub mod names;
 pub mod node;
 pub mod prefix;
 pub mod resource;
+pub mod selector;
+pub mod switch;
 pub mod time;
 pub mod workload_endpoint;
 
@@ -40,5 +44,7 @@ pub use key::{AffinityOwner, Key, KeyRange, Kind, LocalTable};
 pub use node::Node;
 pub use object::Extra;
 pub use resource::{Metadata, Resource};
+pub use selector::Selector;
+pub use switch::Switch;
 pub use time::Timestamp;
 pub use workload_endpoint::WorkloadEndpoint;

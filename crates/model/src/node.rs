@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Nodes: a host's addresses towards other nodes, its AS number and the addresses of its tunnel devices.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -139,6 +139,45 @@ impl Spec for NodeSpec {
     type Status = Extra;
 
     fn validate(&self) -> Result<(), FieldError> {
+        let Some(bgp) = &self.bgp else { return Ok(()) };
+        if *bgp == NodeBgp::default() {
+            return Err(FieldError::new(
+                "bgp",
+                "{}",
+                "is empty",
+                "remove the field or set an address in it",
+            ));
+        }
+        for (field, address, v6) in [
+            ("bgp.ipv4Address", bgp.ipv4_address, false),
+            ("bgp.ipv6Address", bgp.ipv6_address, true),
+        ] {
+            if let Some(address) = address
+                && matches!(address, IpNet::V6(_)) != v6
+            {
+                let remedy = if v6 {
+                    "write for example 2001:db8::5/64"
+                } else {
+                    "write for example 10.0.0.5/24"
+                };
+                return Err(FieldError::new(
+                    field,
+                    address.to_string(),
+                    "is of the other IP version",
+                    remedy,
+                ));
+            }
+        }
+        if let Some(id) = &bgp.route_reflector_cluster_id
+            && id.parse::<Ipv4Addr>().is_err()
+        {
+            return Err(FieldError::new(
+                "bgp.routeReflectorClusterID",
+                id,
+                "is not written as an IPv4 address",
+                "write for example 244.0.0.1",
+            ));
+        }
         Ok(())
     }
 }

@@ -9,6 +9,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+#[cfg(test)]
+mod tests;
+
 /// More host bits than this and a prefix cannot be a block.
 const MAX_BLOCK_HOST_BITS: u8 = 12;
 

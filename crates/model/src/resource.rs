@@ -185,7 +185,7 @@ impl<'de, S: Spec> Deserialize<'de> for KindName<S> {
             return Ok(Self(PhantomData));
         }
         Err(D::Error::custom(format_args!(
-            "{found:?} is stored where a {} belongs",
+            "{found:?} is stored where kind {} belongs",
             S::KIND.name()
         )))
     }

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use crate::{
     key::Kind,
+    names::{EndpointNameError, join_endpoint_name},
     object::{EmptyIsNone, Extra},
     resource::{FieldError, Resource, Spec},
 };
@@ -113,11 +114,56 @@ json_object!(EndpointPort {
     "hostIP" => host_ip: unless_default,
 });
 
+impl WorkloadEndpointSpec {
+    /// The name that the other fields decide; the object must be stored under it.
+    pub fn name(&self) -> Result<String, EndpointNameError> {
+        let node = ("node", self.node.as_str());
+        let orchestrator = ("orchestrator", self.orchestrator.as_str());
+        let endpoint = ("endpoint", self.endpoint.as_str());
+        let workload = match self.orchestrator.as_str() {
+            "k8s" => ("pod", self.pod.as_str()),
+            "cni" => ("containerID", self.container_id.as_str()),
+            "libnetwork" => orchestrator,
+            _ => ("workload", self.workload.as_str()),
+        };
+        join_endpoint_name(&[node, orchestrator, workload, endpoint])
+    }
+}
+
+impl WorkloadEndpoint {
+    /// An endpoint with the name its fields decide.
+    pub fn named(
+        namespace: impl Into<String>,
+        spec: WorkloadEndpointSpec,
+    ) -> Result<Self, EndpointNameError> {
+        let mut endpoint = Self::new(spec.name()?, spec);
+        endpoint.metadata.namespace = Some(namespace.into());
+        Ok(endpoint)
+    }
+}
+
 impl Spec for WorkloadEndpointSpec {
     const KIND: Kind = Kind::WorkloadEndpoint;
     type Status = Extra;
 
     fn validate(&self) -> Result<(), FieldError> {
-        Ok(())
+        for (index, network) in self.ip_networks.iter().enumerate() {
+            if network.prefix_len() != network.max_prefix_len() {
+                return Err(FieldError::new(
+                    format!("ipNetworks[{index}]"),
+                    network.to_string(),
+                    "is more than one address",
+                    "write /32 or /128",
+                ));
+            }
+        }
+        self.name().map(drop).map_err(|error| {
+            FieldError::new(
+                error.field,
+                error.value,
+                "cannot be part of the endpoint's name",
+                "it must not be empty, nor start or end with '-'",
+            )
+        })
     }
 }
