@@ -65,3 +65,34 @@ impl<'de> Deserialize<'de> for AsNumber {
         deserializer.deserialize_any(AsNumberVisitor)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_ways_to_write_one() {
+        for (json, number) in [
+            ("64512", 64512),
+            ("\"64512\"", 64512),
+            ("\"1.10\"", 65_546),
+            ("4294967295", u32::MAX),
+        ] {
+            let read: AsNumber = serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"));
+            assert_eq!(read, AsNumber(number));
+            assert_eq!(serde_json::to_string(&read).unwrap(), number.to_string());
+        }
+        for json in [
+            "-1",
+            "4294967296",
+            "1.5",
+            "\"1.65536\"",
+            "\"1.2.3\"",
+            "\"\"",
+            "\"as1\"",
+            "true",
+        ] {
+            assert!(serde_json::from_str::<AsNumber>(json).is_err(), "{json}");
+        }
+    }
+}

@@ -19,6 +19,7 @@ use crate::{
 mod defect;
 #[cfg(test)]
 mod tests;
+mod validation;
 
 pub use defect::BlockDefect;
 
@@ -122,10 +123,5 @@ impl IpamBlock {
     /// What an ordinal is allocated for; `None` if it is free or out of range.
     pub fn attribute(&self, ordinal: usize) -> Option<&AllocationAttribute> {
         self.attributes.get((*self.allocations.get(ordinal)?)?)
-    }
-
-    /// Every way in which this block breaks the rules all writers keep, worst first; empty for a sound block.
-    pub fn validate(&self, now: Option<Timestamp>) -> Vec<BlockDefect> {
-        defect::defects(self, now)
     }
 }

@@ -2,9 +2,10 @@
 //! ClusterInformation `default`: who this cluster is, and whether its datastore may be used.
 
 use crate::{
+    field::FieldError,
     key::Kind,
     object::Extra,
-    resource::{FieldError, Resource, Spec},
+    resource::{Resource, Spec},
 };
 
 /// The cluster information.

@@ -4,10 +4,10 @@
 use ipnet::IpNet;
 
 use crate::{
-    key::Kind,
+    field::{FieldError, parse_selector},
     object::{EmptyIsDefault, Extra},
-    resource::{FieldError, Resource, Spec},
-    selector::{Labels, Selector, SelectorError},
+    resource::Resource,
+    selector::Labels,
 };
 
 mod validation;
@@ -197,29 +197,6 @@ fn selects(field: &str, selector: &str, labels: &impl Labels) -> Result<bool, Fi
         return Ok(true);
     }
     Ok(parse_selector(field, selector)?.matches(labels))
-}
-
-fn parse_selector(field: &str, selector: &str) -> Result<Selector, FieldError> {
-    selector.parse().map_err(|error: SelectorError| {
-        FieldError::new(
-            field,
-            selector,
-            format!(
-                "is not a selector: {} (at character {})",
-                error.problem, error.position
-            ),
-            "write for example all() or zone == 'a'",
-        )
-    })
-}
-
-impl Spec for IpPoolSpec {
-    const KIND: Kind = Kind::IpPool;
-    type Status = IpPoolStatus;
-
-    fn validate(&self) -> Result<(), FieldError> {
-        validation::validate(self)
-    }
 }
 
 impl IpPool {

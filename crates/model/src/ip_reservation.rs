@@ -4,10 +4,11 @@
 use ipnet::IpNet;
 
 use crate::{
+    field::FieldError,
     key::Kind,
     object::Extra,
     prefix,
-    resource::{FieldError, Resource, Spec},
+    resource::{Resource, Spec},
 };
 
 /// An IP reservation.

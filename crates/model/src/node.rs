@@ -7,9 +7,10 @@ use ipnet::IpNet;
 
 use crate::{
     as_number::AsNumber,
+    field::FieldError,
     key::Kind,
     object::{EmptyIsNone, Extra, PrefixOrAddress},
-    resource::{FieldError, Resource, Spec},
+    resource::{Resource, Spec},
 };
 
 /// A node.

@@ -236,13 +236,13 @@ impl<T> ReadAs for EmptyIsNone<T> {
 
 impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for EmptyIsDefault<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(TextOrEmpty(PhantomData)).map(Self)
+        deserializer.deserialize_any(TextOrEmpty(PhantomData)).map(Self)
     }
 }
 
 impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for EmptyIsNone<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(TextOrEmpty(PhantomData)).map(Self)
+        deserializer.deserialize_any(TextOrEmpty(PhantomData)).map(Self)
     }
 }
 
@@ -288,6 +288,11 @@ impl<T: FromStr<Err: fmt::Display>> de::Visitor<'_> for TextOrEmpty<T> {
             return Ok(None);
         }
         text.parse().map(Some).map_err(E::custom)
+    }
+
+    /// Numbers where a text is allowed (ports, for example) read as the text they look like.
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Option<T>, E> {
+        self.visit_str(&number.to_string())
     }
 }
 

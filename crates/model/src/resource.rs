@@ -6,11 +6,15 @@ use std::{collections::BTreeMap, fmt::Debug, marker::PhantomData};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, de::Error};
 
+pub use crate::field::FieldError;
 use crate::{
     key::{Key, Kind},
     object::Extra,
     time::Timestamp,
 };
+
+#[cfg(test)]
+mod tests;
 
 /// The `apiVersion` of every resource.
 pub const API_VERSION: &str = "projectcalico.org/v3";
@@ -24,37 +28,6 @@ pub trait Spec: Clone + Debug + PartialEq + Serialize + DeserializeOwned {
 
     /// The rules that admission applies to a new or changed object; stored ones may break them.
     fn validate(&self) -> Result<(), FieldError>;
-}
-
-/// A field with a value that is not acceptable, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {value:?} {problem}; {remedy}")]
-pub struct FieldError {
-    /// Path inside `spec`, for example `blockSize`.
-    pub field: String,
-    /// As found.
-    pub value: String,
-    /// What is wrong, continuing a sentence that starts with the value.
-    pub problem: String,
-    /// What to do.
-    pub remedy: String,
-}
-
-impl FieldError {
-    /// An error about one field.
-    pub fn new(
-        field: impl Into<String>,
-        value: impl Into<String>,
-        problem: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self {
-            field: field.into(),
-            value: value.into(),
-            problem: problem.into(),
-            remedy: remedy.into(),
-        }
-    }
 }
 
 /// A v3 resource of one kind.

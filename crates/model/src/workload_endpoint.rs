@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::{
+    field::FieldError,
     key::Kind,
     names::{EndpointNameError, join_endpoint_name},
     object::{EmptyIsNone, Extra},
-    resource::{FieldError, Resource, Spec},
+    resource::{Resource, Spec},
 };
 
 /// A workload endpoint.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What can be wrong with a stored block: the invariants `calicoctl ipam check` tests, and the structure they rest on.
+//! What can be wrong with a stored block, in plain values.
 
-use crate::{block::IpamBlock, prefix, time::Timestamp};
+use crate::time::Timestamp;
 
 /// One broken rule of a block.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,71 +75,4 @@ pub enum BlockDefect {
         /// Which.
         ordinal: usize,
     },
-}
-
-pub(super) fn defects(block: &IpamBlock, now: Option<Timestamp>) -> Vec<BlockDefect> {
-    let Some(size) = prefix::block_size(&block.cidr) else {
-        return vec![BlockDefect::PrefixLength {
-            length: block.cidr.prefix_len(),
-        }];
-    };
-    let mut found = Vec::new();
-    if !prefix::is_canonical(&block.cidr) {
-        found.push(BlockDefect::NotCanonical);
-    }
-    if block.allocations.len() != size {
-        found.push(BlockDefect::AllocationsLength {
-            found: block.allocations.len(),
-            expected: size,
-        });
-    }
-    attributes(block, now, &mut found);
-    free_list(block, size, &mut found);
-    let beyond = block.sequence_number_for_allocation.range(size..);
-    found.extend(beyond.map(|(&ordinal, _)| BlockDefect::SequenceOutOfRange { ordinal }));
-    found
-}
-
-fn attributes(block: &IpamBlock, now: Option<Timestamp>, found: &mut Vec<BlockDefect>) {
-    let mut used = vec![false; block.attributes.len()];
-    for (ordinal, attribute) in block.allocations.iter().enumerate() {
-        let Some(attribute) = *attribute else { continue };
-        match used.get_mut(attribute) {
-            Some(used) => *used = true,
-            None => found.push(BlockDefect::AttributeMissing { ordinal, attribute }),
-        }
-    }
-    for (attribute, (value, used)) in block.attributes.iter().zip(used).enumerate() {
-        if !used {
-            found.push(BlockDefect::AttributeUnused { attribute });
-        }
-        if let (Some(released_at), Some(now)) = (value.released_at, now)
-            && released_at > now
-        {
-            found.push(BlockDefect::ReleasedInFuture {
-                attribute,
-                released_at,
-            });
-        }
-    }
-}
-
-fn free_list(block: &IpamBlock, size: usize, found: &mut Vec<BlockDefect>) {
-    let mut listed = vec![false; size];
-    for &ordinal in &block.unallocated {
-        let Some(seen) = listed.get_mut(ordinal) else {
-            found.push(BlockDefect::FreeOutOfRange { ordinal });
-            continue;
-        };
-        if std::mem::replace(seen, true) {
-            found.push(BlockDefect::FreeTwice { ordinal });
-        } else if matches!(block.allocations.get(ordinal), Some(Some(_))) {
-            found.push(BlockDefect::FreeAndAllocated { ordinal });
-        }
-    }
-    for (ordinal, allocation) in block.allocations.iter().enumerate().take(size) {
-        if allocation.is_none() && !listed[ordinal] {
-            found.push(BlockDefect::Lost { ordinal });
-        }
-    }
 }

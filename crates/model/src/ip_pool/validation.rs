@@ -3,18 +3,28 @@
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{ALL, AllowedUse, EncapsulationMode, IpPoolSpec, parse_selector};
-use crate::{prefix, resource::FieldError};
+use super::{ALL, AllowedUse, EncapsulationMode, IpPoolSpec, IpPoolStatus};
+use crate::{
+    field::{FieldError, parse_selector},
+    key::Kind,
+    prefix,
+    resource::Spec,
+};
 
 /// Longest selector of a pool, in bytes.
 const MAX_SELECTOR_LENGTH: usize = 1024;
 
-pub(super) fn validate(pool: &IpPoolSpec) -> Result<(), FieldError> {
-    cidr(pool)?;
-    block_size(pool)?;
-    encapsulation(pool)?;
-    selectors(pool)?;
-    uses(pool)
+impl Spec for IpPoolSpec {
+    const KIND: Kind = Kind::IpPool;
+    type Status = IpPoolStatus;
+
+    fn validate(&self) -> Result<(), FieldError> {
+        cidr(self)?;
+        block_size(self)?;
+        encapsulation(self)?;
+        selectors(self)?;
+        uses(self)
+    }
 }
 
 fn cidr(pool: &IpPoolSpec) -> Result<(), FieldError> {

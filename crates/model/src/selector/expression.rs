@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use super::Labels;
+use super::labels::Labels;
 
 /// One node of the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

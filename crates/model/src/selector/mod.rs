@@ -13,12 +13,7 @@
 //! `not in` true. `parser` reads text (the grammar of operations is there), `expression` evaluates and writes the
 //! canonical text.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    hash::BuildHasher,
-    str::FromStr,
-};
+use std::{fmt, str::FromStr};
 
 use sha2::{Digest, Sha224};
 
@@ -26,12 +21,14 @@ use crate::base_encoding::base64_url;
 
 mod error;
 mod expression;
+mod labels;
 mod parser;
 #[cfg(test)]
 mod tests;
 
 pub use error::{MAX_LABEL_LENGTH, MAX_NESTING, Problem, SelectorError};
 use expression::Expression;
+pub use labels::Labels;
 
 /// A parsed selector. `Display` writes the canonical text, equal for all spellings of one expression.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -66,37 +63,5 @@ impl FromStr for Selector {
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// Something that has labels.
-pub trait Labels {
-    /// The value of a label; `None` if it is missing.
-    fn label(&self, name: &str) -> Option<&str>;
-}
-
-impl Labels for BTreeMap<String, String> {
-    fn label(&self, name: &str) -> Option<&str> {
-        self.get(name).map(String::as_str)
-    }
-}
-
-impl<S: BuildHasher> Labels for HashMap<String, String, S> {
-    fn label(&self, name: &str) -> Option<&str> {
-        self.get(name).map(String::as_str)
-    }
-}
-
-impl Labels for [(&str, &str)] {
-    fn label(&self, name: &str) -> Option<&str> {
-        self.iter()
-            .find(|(label, _)| *label == name)
-            .map(|(_, value)| *value)
-    }
-}
-
-impl<const N: usize> Labels for [(&str, &str); N] {
-    fn label(&self, name: &str) -> Option<&str> {
-        self.as_slice().label(name)
     }
 }
