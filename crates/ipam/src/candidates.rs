@@ -39,7 +39,7 @@ impl BlockWalk {
         }
     }
 
-    /// Goes on behind this prefix, of which no block is of interest.
+    /// Goes on behind this prefix, which overlaps the block returned last and of which no block is of interest.
     pub(crate) fn skip_past(&mut self, skipped: &IpNet) {
         let last = prefix::block_index(&self.pool, self.length, skipped.broadcast());
         let covers_end = skipped.contains(&self.pool.broadcast());
