@@ -48,14 +48,18 @@ impl Annotations {
     pub fn parse(map: &BTreeMap<String, String>) -> Result<Self, AnnotationError> {
         let read = |name: &str| {
             let full = format!("{PREFIX}{name}");
-            map.get(&full).filter(|value| !value.trim().is_empty()).map(|value| Found { name: full, value })
+            map.get(&full)
+                .filter(|value| !value.trim().is_empty())
+                .map(|value| Found { name: full, value })
         };
         let mut parsed = Self::default();
         if let Some(found) = read("ipv4pools") {
-            parsed.ipv4_pools = Some(found.json("a JSON list of pool names or prefixes: [\"10.0.0.0/24\", \"pool-a\"]")?);
+            parsed.ipv4_pools =
+                Some(found.json("a JSON list of pool names or prefixes: [\"10.0.0.0/24\", \"pool-a\"]")?);
         }
         if let Some(found) = read("ipv6pools") {
-            parsed.ipv6_pools = Some(found.json("a JSON list of pool names or prefixes: [\"fd00:1::/64\", \"pool-b\"]")?);
+            parsed.ipv6_pools =
+                Some(found.json("a JSON list of pool names or prefixes: [\"fd00:1::/64\", \"pool-b\"]")?);
         }
         if let Some(found) = read("ipFamilies") {
             parsed.families = Some(families(&found)?);
@@ -77,8 +81,9 @@ impl Annotations {
         }
         if let Some(found) = read("hwAddr") {
             let mac = parse_mac(found.value.trim());
-            parsed.hardware_address =
-                Some(mac.ok_or_else(|| found.error("is not a unicast MAC address; write for example ca:fe:ca:fe:ca:fe"))?);
+            parsed.hardware_address = Some(mac.ok_or_else(|| {
+                found.error("is not a unicast MAC address; write for example ca:fe:ca:fe:ca:fe")
+            })?);
         }
         Ok(parsed)
     }
@@ -91,7 +96,11 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn error(&self, problem: &str) -> AnnotationError {
-        AnnotationError { name: self.name.clone(), value: self.value.to_owned(), problem: problem.to_owned() }
+        AnnotationError {
+            name: self.name.clone(),
+            value: self.value.to_owned(),
+            problem: problem.to_owned(),
+        }
     }
 
     fn json<T: DeserializeOwned>(&self, form: &str) -> Result<T, AnnotationError> {
@@ -151,7 +160,10 @@ mod tests {
     use super::*;
 
     fn parse(pairs: &[(&str, &str)]) -> Result<Annotations, AnnotationError> {
-        let map = pairs.iter().map(|(name, value)| (format!("{PREFIX}{name}"), (*value).to_owned())).collect();
+        let map = pairs
+            .iter()
+            .map(|(name, value)| (format!("{PREFIX}{name}"), (*value).to_owned()))
+            .collect();
         Annotations::parse(&map)
     }
 
@@ -174,7 +186,11 @@ mod tests {
         assert_eq!(parsed.floating.len(), 2);
         assert_eq!(parsed.allowed_source_prefixes.len(), 1);
         assert_eq!(format_mac(parsed.hardware_address.unwrap()), "ca:fe:ca:fe:ca:fe");
-        assert_eq!(parse(&[("ipAddrs", "")]).unwrap(), Annotations::default(), "empty means not said");
+        assert_eq!(
+            parse(&[("ipAddrs", "")]).unwrap(),
+            Annotations::default(),
+            "empty means not said"
+        );
     }
 
     #[test]
@@ -194,9 +210,15 @@ mod tests {
             ("hwAddr", "+a:fe:ca:fe:ca:fe"),
         ] {
             let error = parse(&[(name, value)]).unwrap_err().to_string();
-            assert!(error.contains(name) && error.contains(&format!("{value:?}")), "{error}");
+            assert!(
+                error.contains(name) && error.contains(&format!("{value:?}")),
+                "{error}"
+            );
         }
-        let both = parse(&[("ipAddrs", r#"["10.0.0.1"]"#), ("ipAddrsNoIpam", r#"["10.0.0.2"]"#)]);
+        let both = parse(&[
+            ("ipAddrs", r#"["10.0.0.1"]"#),
+            ("ipAddrsNoIpam", r#"["10.0.0.2"]"#),
+        ]);
         assert!(both.unwrap_err().to_string().contains("excludes ipAddrs"));
     }
 }

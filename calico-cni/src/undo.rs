@@ -16,7 +16,10 @@ pub struct Undo<'a> {
 impl<'a> Undo<'a> {
     /// Nothing done yet.
     pub fn new(log: &'a Log) -> Self {
-        Self { log, steps: Vec::new() }
+        Self {
+            log,
+            steps: Vec::new(),
+        }
     }
 
     /// The step `what` is done; `action` takes it back.
@@ -35,7 +38,9 @@ impl Drop for Undo<'_> {
         while let Some((what, action)) = self.steps.pop() {
             match action() {
                 Ok(()) => self.log.debug(format_args!("undone: {what}")),
-                Err(error) => self.log.error(format_args!("cannot undo: {what}: {error}; DEL or GC will")),
+                Err(error) => self
+                    .log
+                    .error(format_args!("cannot undo: {what}: {error}; DEL or GC will")),
             }
         }
     }
