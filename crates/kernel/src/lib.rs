@@ -1,1 +1,42 @@
-//! Placeholder.
+// SPDX-License-Identifier: Apache-2.0
+//! The kernel's networking, and nothing else: links, addresses, routes, neighbours, connection tracking, namespaces and
+//! settings. Knows neither CNI nor Calico.
+//!
+//! Built for programs that live three milliseconds: blocking, no thread unless asked for, one system call where one is
+//! enough. The tour:
+//! - [`Netlink`] is a socket of one network namespace. It executes a [`Request`] or a [`Batch`] of them and answers
+//!   questions.
+//! - [`pair`] creates veth and netkit pairs, [`link`] finds and alters links, [`address`], [`route`] and [`neighbour`] do
+//!   what their names say; each adds constructors to [`Request`] and methods to [`Netlink`].
+//! - [`netns`] opens, enters and makes network namespaces; [`sysctl`] reads and writes `/proc/sys`.
+//! - [`conntrack`] deletes the connections of an address; [`host`] answers what the host's way out is.
+//!
+//! Every failure is an [`Error`] that names operation and object.
+
+pub mod address;
+pub mod conntrack;
+pub mod devconf;
+mod error;
+pub mod host;
+pub mod link;
+mod mac;
+pub mod neighbour;
+pub mod netns;
+pub mod pair;
+mod request;
+pub mod route;
+mod socket;
+pub mod sysctl;
+mod wire;
+
+pub use address::{Address, AddressFlags};
+pub use devconf::Ipv4Conf;
+pub use error::{Error, Result};
+pub use link::{AddrGenMode, Link, LinkChange, LinkId};
+pub use mac::{InvalidMacAddress, MacAddress};
+pub use neighbour::Neighbour;
+pub use netns::{Namespace, NamespaceId, Opened};
+pub use pair::{PairKind, PairSpec, PeerSpec};
+pub use request::{Batch, Request};
+pub use route::{Family, NextHop, Route, RouteFilter, RouteKind, RouteProtocol, RouteScope};
+pub use socket::Netlink;

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The blocking netlink socket: requests, batches, single answers and dumps, with checked sequence numbers.
+//!
+//! The kernel works a request off inside `send`, so the answer is there when `send` returns; the receive timeout is a
+//! guard against a lost answer only. Only the last message of a batch asks for an acknowledgement, since failures are
+//! always answered: a batch that succeeds costs one `send` and one `recv`.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use netlink_sys::Socket;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use crate::error::{Error, Result};
+use crate::request::{Batch, Request};
+use crate::wire::{Attributes, Messages, Received, aligned, read_i32, read_text, read_u32};
+
+/// How long an answer may take before the operation fails with EAGAIN.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest datagram the kernel builds for a dump.
+const DATAGRAM: usize = 64 * 1024;
+/// Messages per `send`: their failures, each kept with a copy of its request, fit the default receive buffer.
+const CHUNK: usize = 64;
+/// How often a dump is read again because the kernel reported a change in between.
+const DUMP_ATTEMPTS: u32 = 20;
+
+/// `NLMSG_ERROR`: acknowledgement or failure.
+const KIND_ERROR: u16 = 2;
+/// `NLMSG_DONE`: end of a dump.
+const KIND_DONE: u16 = 3;
+/// `NLMSGERR_ATTR_MSG`: the extended acknowledgement's text.
+const ATTRIBUTE_MESSAGE: u16 = 1;
+
+/// A netlink socket of one network namespace: the one its opening thread was in (or `netns::Namespace::socket`).
+#[derive(Debug)]
+pub struct Netlink {
+    socket: Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
+    strict: bool,
+}
+
+impl Netlink {
+    /// A route netlink socket (links, addresses, routes, neighbours) in the calling thread's network namespace.
+    pub fn open() -> Result<Self> {
+        Self::open_protocol(libc::NETLINK_ROUTE, "open route netlink socket")
+    }
+
+    pub(crate) fn open_protocol(protocol: i32, operation: &str) -> Result<Self> {
+        let failed = |error: io::Error| Error::new(operation, error);
+        let socket = Socket::new(protocol as isize).map_err(failed)?;
+        let timeout = TimeVal::seconds(ANSWER_TIMEOUT.as_secs().cast_signed());
+        setsockopt(&socket, sockopt::ReceiveTimeout, &timeout).map_err(|errno| failed(errno.into()))?;
+        // Better words in errors; every supported kernel has it, and nothing depends on it.
+        let _ = socket.set_ext_ack(true);
+        Ok(Self {
+            socket,
+            sequence: 0,
+            buffer: Vec::with_capacity(DATAGRAM),
+            strict: false,
+        })
+    }
+
+    /// Does one request and waits for its acknowledgement.
+    pub fn execute(&mut self, request: Request) -> Result<()> {
+        let Request {
+            mut message,
+            operation,
+        } = request;
+        message.add_flags(libc::NLM_F_ACK);
+        self.ask(&mut message, &operation, |_| {})
+    }
+
+    /// Does the requests in order and returns the first failure. The kernel does not stop at a failure: the requests
+    /// after it have been tried too, and what succeeded stays.
+    pub fn apply(&mut self, batch: Batch) -> Result<()> {
+        self.apply_each(batch)?.into_iter().collect()
+    }
+
+    /// Does the requests in order and returns each one's own result; an outer error means that the results are not
+    /// known.
+    pub fn apply_each(&mut self, batch: Batch) -> Result<Vec<Result<()>>> {
+        let mut results = Vec::with_capacity(batch.len());
+        let mut requests = batch.into_requests();
+        while !requests.is_empty() {
+            let rest = requests.split_off(requests.len().min(CHUNK));
+            self.apply_chunk(requests, &mut results)?;
+            requests = rest;
+        }
+        Ok(results)
+    }
+
+    fn apply_chunk(&mut self, mut requests: Vec<Request>, results: &mut Vec<Result<()>>) -> Result<()> {
+        let first = self.sequence.wrapping_add(1);
+        let done = results.len();
+        let Some(last) = requests.last_mut() else {
+            return Ok(());
+        };
+        last.message.add_flags(libc::NLM_F_ACK);
+        let last_operation = last.operation.clone();
+
+        let mut bytes = Vec::with_capacity(requests.len() * 128);
+        let mut operations = Vec::with_capacity(requests.len());
+        for Request {
+            mut message,
+            operation,
+        } in requests
+        {
+            self.sequence = self.sequence.wrapping_add(1);
+            bytes.extend_from_slice(message.finish(self.sequence));
+            operations.push(operation);
+            results.push(Ok(()));
+        }
+        self.send(&bytes, &last_operation)?;
+
+        let last = self.sequence;
+        loop {
+            self.receive(&last_operation)?;
+            for received in Messages(&self.buffer) {
+                let position = usize::try_from(received.sequence.wrapping_sub(first)).unwrap_or(usize::MAX);
+                if received.kind != KIND_ERROR || position >= operations.len() {
+                    continue;
+                }
+                if let Some((errno, words)) = failure(&received) {
+                    results[done + position] = Err(Error::refused(
+                        std::mem::take(&mut operations[position]),
+                        errno,
+                        words,
+                    ));
+                }
+                if received.sequence == last {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Sends a request whose end is marked by an acknowledgement or failure, and hands over the messages before it.
+    pub(crate) fn ask(
+        &mut self,
+        message: &mut crate::wire::Message,
+        operation: &str,
+        mut each: impl FnMut(&Received<'_>),
+    ) -> Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.sequence;
+        self.send(message.finish(sequence), operation)?;
+        loop {
+            self.receive(operation)?;
+            for received in Messages(&self.buffer) {
+                if received.sequence != sequence {
+                    continue;
+                }
+                if received.kind != KIND_ERROR {
+                    each(&received);
+                    continue;
+                }
+                return match failure(&received) {
+                    None => Ok(()),
+                    Some((errno, words)) => Err(Error::refused(operation, errno, words)),
+                };
+            }
+        }
+    }
+
+    /// Reads a whole listing; `start` empties what `each` has collected, since a listing that changed while it was
+    /// read is read again.
+    pub(crate) fn dump<C: Default>(
+        &mut self,
+        mut message: crate::wire::Message,
+        operation: &str,
+        mut each: impl FnMut(&mut C, &Received<'_>),
+    ) -> Result<C> {
+        if !self.strict {
+            // Lets the kernel filter; a kernel without it sends all, and every reader here filters as well.
+            let _ = self.socket.set_netlink_get_strict_chk(true);
+            self.strict = true;
+        }
+        message.add_flags(libc::NLM_F_DUMP);
+        for _ in 0..DUMP_ATTEMPTS {
+            let mut collected = C::default();
+            if self.dump_once(&mut message, operation, &mut collected, &mut each)? {
+                return Ok(collected);
+            }
+        }
+        Err(Error::refused(
+            operation,
+            libc::EINTR,
+            Some("the listing kept changing while it was read".into()),
+        ))
+    }
+
+    /// Whether the listing is consistent.
+    fn dump_once<C>(
+        &mut self,
+        message: &mut crate::wire::Message,
+        operation: &str,
+        collected: &mut C,
+        each: &mut impl FnMut(&mut C, &Received<'_>),
+    ) -> Result<bool> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.sequence;
+        self.send(message.finish(sequence), operation)?;
+        let mut consistent = true;
+        loop {
+            match self.receive(operation) {
+                Ok(()) => {}
+                // Something of this listing is lost; the rest must still be read, and is worth nothing.
+                Err(error) if error.errno() == Some(libc::ENOBUFS) => {
+                    consistent = false;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            for received in Messages(&self.buffer) {
+                if received.sequence != sequence {
+                    continue;
+                }
+                if i32::from(received.flags) & libc::NLM_F_DUMP_INTR != 0 {
+                    consistent = false;
+                }
+                match received.kind {
+                    KIND_DONE => {
+                        let code = read_i32(received.body).unwrap_or(0);
+                        return if code < 0 {
+                            Err(Error::refused(operation, -code, None))
+                        } else {
+                            Ok(consistent)
+                        };
+                    }
+                    KIND_ERROR => {
+                        let (errno, words) = failure(&received).unwrap_or((libc::EPROTO, None));
+                        return Err(Error::refused(operation, errno, words));
+                    }
+                    _ => each(collected, &received),
+                }
+            }
+        }
+    }
+
+    fn send(&self, bytes: &[u8], operation: &str) -> Result<()> {
+        loop {
+            match self.socket.send(bytes, 0) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::new(operation, error)),
+            }
+        }
+    }
+
+    /// Reads one datagram into the buffer.
+    fn receive(&mut self, operation: &str) -> Result<()> {
+        self.buffer.clear();
+        loop {
+            match self.socket.recv(&mut self.buffer, libc::MSG_TRUNC) {
+                Ok(length) if length > self.buffer.len() => {
+                    return Err(Error::unusable(operation, "the kernel's answer exceeds 64 KiB"));
+                }
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::new(operation, error)),
+            }
+        }
+    }
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Error number and words of an `NLMSG_ERROR` message; `None` for an acknowledgement.
+fn failure(received: &Received<'_>) -> Option<(i32, Option<String>)> {
+    // A cut-off error message cannot be told from a failure, so it counts as one.
+    let code = read_i32(received.body).unwrap_or(-libc::EPROTO);
+    if code == 0 {
+        return None;
+    }
+    let flags = i32::from(received.flags);
+    let words = (flags & libc::NLM_F_ACK_TLVS != 0)
+        .then(|| {
+            // The request follows the number, only its header when the kernel cut it off.
+            let request = received.body.get(4..)?;
+            let length = if flags & libc::NLM_F_CAPPED != 0 {
+                16
+            } else {
+                read_u32(request)?
+            };
+            let attributes = request.get(aligned(usize::try_from(length).ok()?)..)?;
+            Attributes(attributes)
+                .find(|(kind, _)| *kind == ATTRIBUTE_MESSAGE)
+                .map(|(_, text)| read_text(text))
+        })
+        .flatten();
+    Some((-code, words))
+}
