@@ -27,6 +27,7 @@ mod request;
 mod reservation;
 mod retry;
 mod search;
+mod tunnel;
 
 pub use affinity::AffinityRelease;
 pub use clock::Clock;
@@ -42,3 +43,4 @@ pub use request::{
     PoolReference, ReleaseCompanions, ReleaseOption, ReleaseRefusal, ReleaseReport, ShortReason, Shortfall,
     SpecificRequest,
 };
+pub use tunnel::{TunnelOutcome, TunnelRequest, pool_wants_tunnel};
