@@ -26,16 +26,30 @@ impl AttachmentId {
     pub fn key(&self) -> Key {
         Key::local(
             LocalTable::Attachment,
-            format!("{}/{}/{}/{}", self.node, self.network, self.container_id, self.interface),
+            format!(
+                "{}/{}/{}/{}",
+                self.node, self.network, self.container_id, self.interface
+            ),
         )
     }
 
     /// Reads a stored key back; `None` for anything else.
     pub fn from_key(key: &Key) -> Option<Self> {
-        let Key::Local { table: LocalTable::Attachment, name } = key else { return None };
+        let Key::Local {
+            table: LocalTable::Attachment,
+            name,
+        } = key
+        else {
+            return None;
+        };
         let mut parts = name.split('/');
         let mut next = || parts.next().map(str::to_owned);
-        let id = Self { node: next()?, network: next()?, container_id: next()?, interface: next()? };
+        let id = Self {
+            node: next()?,
+            network: next()?,
+            container_id: next()?,
+            interface: next()?,
+        };
         parts.next().is_none().then_some(id)
     }
 
@@ -121,13 +135,20 @@ mod tests {
         };
         assert_eq!(AttachmentId::from_key(&id.key()), Some(id.clone()));
         assert_eq!(id.handle(), "k8s-pod-network.4f1c.A_b-9");
-        assert_eq!(AttachmentId::from_key(&Key::local(LocalTable::Attachment, "a/b/c/d/e")), None);
-        assert_eq!(AttachmentId::from_key(&Key::local(LocalTable::NodeState, "a/b/c/d")), None);
+        assert_eq!(
+            AttachmentId::from_key(&Key::local(LocalTable::Attachment, "a/b/c/d/e")),
+            None
+        );
+        assert_eq!(
+            AttachmentId::from_key(&Key::local(LocalTable::NodeState, "a/b/c/d")),
+            None
+        );
     }
 
     #[test]
     fn unknown_members_survive() {
-        let text = r#"{"created":1,"mtu":0,"addresses":[{"address":"10.0.0.1","sequence":7}],"later":{"a":1}}"#;
+        let text =
+            r#"{"created":1,"mtu":0,"addresses":[{"address":"10.0.0.1","sequence":7}],"later":{"a":1}}"#;
         let attachment: Attachment = serde_json::from_str(text).unwrap();
         assert!(attachment.has("10.0.0.1".parse().unwrap()));
         let again: serde_json::Value = serde_json::to_value(&attachment).unwrap();

@@ -30,10 +30,18 @@ struct Family {
     has_ipip: bool,
 }
 
-const IPV4: Family =
-    Family { pool_name: "default-ipv4-ippool", prefix: "CALICO_IPV4POOL_", nat_outgoing: true, has_ipip: true };
-const IPV6: Family =
-    Family { pool_name: "default-ipv6-ippool", prefix: "CALICO_IPV6POOL_", nat_outgoing: false, has_ipip: false };
+const IPV4: Family = Family {
+    pool_name: "default-ipv4-ippool",
+    prefix: "CALICO_IPV4POOL_",
+    nat_outgoing: true,
+    has_ipip: true,
+};
+const IPV6: Family = Family {
+    pool_name: "default-ipv6-ippool",
+    prefix: "CALICO_IPV6POOL_",
+    nat_outgoing: false,
+    has_ipip: false,
+};
 
 /// Looks up an environment variable; empty means unset.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -53,7 +61,10 @@ pub fn ipv4(variable: Lookup<'_>, host_networks: &[IpNet]) -> Result<Option<IpPo
         let net = |a, b| IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, 0, 0), 16));
         let free = |candidate: &IpNet| !host_networks.iter().any(|own| prefix::overlaps(own, candidate));
         let first = net(192, 168);
-        std::iter::once(first).chain((16..32).map(|b| net(172, b))).find(free).unwrap_or(first)
+        std::iter::once(first)
+            .chain((16..32).map(|b| net(172, b)))
+            .find(free)
+            .unwrap_or(first)
     };
     pool(&IPV4, variable, default)
 }
@@ -86,9 +97,13 @@ fn pool(
     let cidr = match read("CIDR") {
         Some(text) if text.eq_ignore_ascii_case("none") => return Ok(None),
         Some(text) => {
-            let cidr: IpNet = text
-                .parse()
-                .map_err(|_| fail("CIDR", &text, "is not a prefix; write for example 10.244.0.0/16, or none"))?;
+            let cidr: IpNet = text.parse().map_err(|_| {
+                fail(
+                    "CIDR",
+                    &text,
+                    "is not a prefix; write for example 10.244.0.0/16, or none",
+                )
+            })?;
             if matches!(cidr, IpNet::V4(_)) != family.has_ipip {
                 return Err(fail("CIDR", &text, "is of the other address family"));
             }
@@ -98,7 +113,13 @@ fn pool(
     };
     let mut spec = IpPoolSpec::new(cidr);
     if let Some(text) = read("BLOCK_SIZE") {
-        let size = text.parse().map_err(|_| fail("BLOCK_SIZE", &text, "is not a prefix length; write for example 26"))?;
+        let size = text.parse().map_err(|_| {
+            fail(
+                "BLOCK_SIZE",
+                &text,
+                "is not a prefix length; write for example 26",
+            )
+        })?;
         spec.block_size = Some(size);
     }
     for (suffix, mode) in [("IPIP", &mut spec.ipip_mode), ("VXLAN", &mut spec.vxlan_mode)] {
@@ -120,7 +141,13 @@ fn pool(
     spec.disable_bgp_export = flag("DISABLE_BGP_EXPORT", false)?;
     spec.node_selector = read("NODE_SELECTOR").unwrap_or_else(|| "all()".to_owned());
     // Each value may be sound and the whole still not: two encapsulations, a block larger than the pool.
-    spec.validate().map_err(|error| fail("CIDR", &cidr.to_string(), &format!("makes no valid pool: {error}")))?;
+    spec.validate().map_err(|error| {
+        fail(
+            "CIDR",
+            &cidr.to_string(),
+            &format!("makes no valid pool: {error}"),
+        )
+    })?;
     Ok(Some(IpPool::new(family.pool_name, spec)))
 }
 
@@ -139,7 +166,12 @@ mod tests {
     use super::*;
 
     fn variables<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
-        |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        |name| {
+            pairs
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        }
     }
 
     fn v4(pairs: &[(&str, &str)], host: &[&str]) -> Result<Option<IpPool>, PoolVariableError> {
@@ -164,8 +196,15 @@ mod tests {
     fn the_first_network_that_does_not_collide_is_taken() {
         let cidr = |host: &[&str]| v4(&[], host).unwrap().unwrap().spec.cidr.to_string();
         assert_eq!(cidr(&["192.168.33.11/24"]), "172.16.0.0/16");
-        assert_eq!(cidr(&["192.168.33.11/24", "172.16.9.1/20", "172.17.0.1/16"]), "172.18.0.0/16");
-        assert_eq!(cidr(&["192.168.33.11/24", "172.16.0.1/12"]), "192.168.0.0/16", "nothing is free");
+        assert_eq!(
+            cidr(&["192.168.33.11/24", "172.16.9.1/20", "172.17.0.1/16"]),
+            "172.18.0.0/16"
+        );
+        assert_eq!(
+            cidr(&["192.168.33.11/24", "172.16.0.1/12"]),
+            "192.168.0.0/16",
+            "nothing is free"
+        );
     }
 
     #[test]
@@ -180,7 +219,11 @@ mod tests {
             ("CALICO_IPV4POOL_NODE_SELECTOR", "has(rack)"),
         ];
         let pool = v4(&pairs, &["10.244.0.1/24"]).unwrap().unwrap();
-        assert_eq!(pool.spec.cidr.to_string(), "10.244.0.0/16", "an explicit prefix is taken even if it collides");
+        assert_eq!(
+            pool.spec.cidr.to_string(),
+            "10.244.0.0/16",
+            "an explicit prefix is taken even if it collides"
+        );
         assert_eq!(pool.spec.block_size, Some(28));
         assert_eq!(pool.spec.ipip_mode, EncapsulationMode::CrossSubnet);
         assert!(!pool.spec.nat_outgoing && pool.spec.disable_bgp_export);

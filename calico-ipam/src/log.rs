@@ -77,11 +77,18 @@ pub struct Log {
 impl Log {
     /// Opens the log. Cannot fail: without the file, standard error remains.
     pub fn open(component: &'static str, settings: &LogSettings) -> Self {
-        let mut log = Self { level: settings.level, component, file: None };
+        let mut log = Self {
+            level: settings.level,
+            component,
+            file: None,
+        };
         if let Some(path) = &settings.file {
             match open_file(path, settings) {
                 Ok(file) => log.file = Some(file),
-                Err(error) => log.warning(format_args!("cannot write log_file_path {}: {error}", path.display())),
+                Err(error) => log.warning(format_args!(
+                    "cannot write log_file_path {}: {error}",
+                    path.display()
+                )),
             }
         }
         log
@@ -116,7 +123,10 @@ impl Log {
         let time = now.to_string();
         let milliseconds = now.unix_nanos() / 1_000_000 % 1000;
         // RFC 3339 is `2026-01-02T15:04:05Z`; Calico's lines have a blank and milliseconds instead.
-        let (date, clock) = (time.get(..10).unwrap_or_default(), time.get(11..19).unwrap_or_default());
+        let (date, clock) = (
+            time.get(..10).unwrap_or_default(),
+            time.get(11..19).unwrap_or_default(),
+        );
         let process = std::process::id();
         let _ = write!(
             line,
@@ -135,7 +145,13 @@ impl Log {
 }
 
 fn open_file(path: &Path, settings: &LogSettings) -> std::io::Result<File> {
-    let open = || OpenOptions::new().append(true).create(true).mode(0o644).open(path);
+    let open = || {
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o644)
+            .open(path)
+    };
     let file = match open() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
@@ -153,8 +169,16 @@ fn open_file(path: &Path, settings: &LogSettings) -> std::io::Result<File> {
 /// Renames a full file to `<name>-<time>.<extension>` and removes those that are too old or too many. Two plugins
 /// may do this at once: the loser's rename finds a fresh, small file or none, both harmless.
 fn put_aside(path: &Path, settings: &LogSettings) -> std::io::Result<()> {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let extension = path.extension().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let extension = path
+        .extension()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let now = SystemTime::now();
     let time = Timestamp::from(now).to_string().replace(':', "-");
     fs::rename(path, path.with_file_name(format!("{stem}-{time}.{extension}")))?;
@@ -163,7 +187,10 @@ fn put_aside(path: &Path, settings: &LogSettings) -> std::io::Result<()> {
     for entry in fs::read_dir(path.parent().unwrap_or(Path::new("/")))?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with(&format!("{stem}-")) && name.ends_with(&format!(".{extension}")) {
-            let modified = entry.metadata().and_then(|metadata| metadata.modified()).unwrap_or(now);
+            let modified = entry
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .unwrap_or(now);
             aside.push((modified, entry.path()));
         }
     }
@@ -184,7 +211,13 @@ mod tests {
     use super::*;
 
     fn settings(file: PathBuf) -> LogSettings {
-        LogSettings { level: Level::Info, file: Some(file), max_megabytes: 1, max_days: 30, max_files: 2 }
+        LogSettings {
+            level: Level::Info,
+            file: Some(file),
+            max_megabytes: 1,
+            max_days: 30,
+            max_files: 2,
+        }
     }
 
     #[test]
@@ -198,7 +231,10 @@ mod tests {
         assert_eq!(text.lines().count(), 1);
         let (date, rest) = text.split_at(10);
         assert_eq!(date.split('-').count(), 3);
-        assert!(rest.contains(&format!("[INFO][{}] cni-plugin: assigned", std::process::id())), "{rest}");
+        assert!(
+            rest.contains(&format!("[INFO][{}] cni-plugin: assigned", std::process::id())),
+            "{rest}"
+        );
     }
 
     #[test]
@@ -211,7 +247,11 @@ mod tests {
         fs::write(&path, vec![b'x'; 1_000_001]).unwrap();
         Log::open("cni-plugin", &settings(path.clone())).info(format_args!("fresh"));
         assert!(fs::metadata(&path).unwrap().len() < 200);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "the fresh one and max_files put aside");
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            3,
+            "the fresh one and max_files put aside"
+        );
     }
 
     #[test]

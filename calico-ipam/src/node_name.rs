@@ -52,9 +52,14 @@ pub fn resolve(sources: Sources<'_>, store: bool) -> Result<String, NodeNameErro
     if let Some(name) = sources.nodename {
         return valid(name, "the configuration key nodename");
     }
-    let at_file = |source| NodeNameError::File { path: sources.file.to_owned(), source };
+    let at_file = |source| NodeNameError::File {
+        path: sources.file.to_owned(),
+        source,
+    };
     match fs::read_to_string(sources.file) {
-        Ok(text) if !text.trim().is_empty() => return valid(text.trim(), &sources.file.display().to_string()),
+        Ok(text) if !text.trim().is_empty() => {
+            return valid(text.trim(), &sources.file.display().to_string());
+        }
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(at_file(error)),
@@ -74,13 +79,18 @@ fn valid(name: &str, origin: &str) -> Result<String, NodeNameError> {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = name.as_bytes();
     let sound = (1..=253).contains(&bytes.len())
-        && bytes.iter().all(|byte| inner(*byte) || matches!(byte, b'-' | b'.'))
+        && bytes
+            .iter()
+            .all(|byte| inner(*byte) || matches!(byte, b'-' | b'.'))
         && bytes.first().copied().is_some_and(inner)
         && bytes.last().copied().is_some_and(inner);
     if sound {
         Ok(name.to_owned())
     } else {
-        Err(NodeNameError::Invalid { name: name.to_owned(), origin: origin.to_owned() })
+        Err(NodeNameError::Invalid {
+            name: name.to_owned(),
+            origin: origin.to_owned(),
+        })
     }
 }
 
@@ -109,30 +119,86 @@ mod tests {
     use super::*;
 
     fn sources<'a>(file: &'a Path, system: &'a str) -> Sources<'a> {
-        Sources { nodename: None, file, hostname: None, system }
+        Sources {
+            nodename: None,
+            file,
+            hostname: None,
+            system,
+        }
     }
 
     #[test]
     fn the_order_is_that_of_calico() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("nodename");
-        let all = Sources { nodename: Some("a"), file: &file, hostname: Some("c"), system: "d" };
-        assert_eq!(resolve(Sources { nodename: None, ..all }, false).unwrap(), "c");
+        let all = Sources {
+            nodename: Some("a"),
+            file: &file,
+            hostname: Some("c"),
+            system: "d",
+        };
+        assert_eq!(
+            resolve(
+                Sources {
+                    nodename: None,
+                    ..all
+                },
+                false
+            )
+            .unwrap(),
+            "c"
+        );
         fs::write(&file, "b\n").unwrap();
         assert_eq!(resolve(all, false).unwrap(), "a");
-        assert_eq!(resolve(Sources { nodename: None, ..all }, false).unwrap(), "b", "trimmed");
+        assert_eq!(
+            resolve(
+                Sources {
+                    nodename: None,
+                    ..all
+                },
+                false
+            )
+            .unwrap(),
+            "b",
+            "trimmed"
+        );
         fs::write(&file, "").unwrap();
-        assert_eq!(resolve(Sources { nodename: None, hostname: None, ..all }, false).unwrap(), "d");
+        assert_eq!(
+            resolve(
+                Sources {
+                    nodename: None,
+                    hostname: None,
+                    ..all
+                },
+                false
+            )
+            .unwrap(),
+            "d"
+        );
     }
 
     #[test]
     fn the_first_name_is_kept_when_the_host_is_renamed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("state/nodename");
-        assert_eq!(resolve(sources(&file, "Node-A.Example \n"), true).unwrap(), "node-a.example");
-        assert_eq!(fs::read(&file).unwrap(), b"node-a.example", "no line break, as calico/node writes it");
-        assert_eq!(resolve(sources(&file, "renamed"), true).unwrap(), "node-a.example");
-        assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+        assert_eq!(
+            resolve(sources(&file, "Node-A.Example \n"), true).unwrap(),
+            "node-a.example"
+        );
+        assert_eq!(
+            fs::read(&file).unwrap(),
+            b"node-a.example",
+            "no line break, as calico/node writes it"
+        );
+        assert_eq!(
+            resolve(sources(&file, "renamed"), true).unwrap(),
+            "node-a.example"
+        );
+        assert_eq!(
+            fs::read_dir(file.parent().unwrap()).unwrap().count(),
+            1,
+            "no temporary file is left"
+        );
     }
 
     #[test]
@@ -141,10 +207,15 @@ mod tests {
         let file = folder.path().join("nodename");
         for name in ["", "a/b", "-a", "a_b", "a b", &"x".repeat(254)] {
             fs::write(&file, name).unwrap();
-            let error = resolve(sources(&file, "also bad/"), false).unwrap_err().to_string();
+            let error = resolve(sources(&file, "also bad/"), false)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("is not valid"), "{name}: {error}");
         }
         let error = resolve(sources(folder.path(), "a"), false).unwrap_err();
-        assert!(matches!(error, NodeNameError::File { .. }), "a folder in its place: {error}");
+        assert!(
+            matches!(error, NodeNameError::File { .. }),
+            "a folder in its place: {error}"
+        );
     }
 }

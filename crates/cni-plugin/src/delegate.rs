@@ -110,20 +110,17 @@ impl<'a> Delegate<'a> {
             });
             read_until(stdout, self.deadline)
         });
-        let status = match output {
-            Ok(_) => child.wait().map_err(failed)?,
-            Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                let message = format!(
-                    "plugin {:?} did not answer {} in time and was ended",
-                    self.name,
-                    command.name()
-                );
-                return Err(Error::new(Code::TryAgainLater, message));
-            }
+        let Ok(output) = output else {
+            let _ = child.kill();
+            let _ = child.wait();
+            let message = format!(
+                "plugin {:?} did not answer {} in time and was ended",
+                self.name,
+                command.name()
+            );
+            return Err(Error::new(Code::TryAgainLater, message));
         };
-        let output = output.unwrap_or_default();
+        let status = child.wait().map_err(failed)?;
         if status.success() {
             return Ok(output);
         }

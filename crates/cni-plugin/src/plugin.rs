@@ -82,10 +82,10 @@ pub fn dispatch(
     let mut version = plugin.versions().last().copied().unwrap_or(Version::V1_1_0);
     match operate(plugin, command, environment, stdin, &mut version) {
         Ok(None) => ExitCode::SUCCESS,
-        Ok(Some(Output::Compact(answer))) => print(stdout, format!("{answer}\n")),
-        Ok(Some(Output::Pretty(answer))) => print(stdout, format!("{answer:#}\n")),
+        Ok(Some(Output::Compact(answer))) => print(stdout, &format!("{answer}\n")),
+        Ok(Some(Output::Pretty(answer))) => print(stdout, &format!("{answer:#}\n")),
         Err(error) => {
-            print(stdout, format!("{:#}\n", error.to_json(version)));
+            print(stdout, &format!("{:#}\n", error.to_json(version)));
             ExitCode::FAILURE
         }
     }
@@ -96,7 +96,7 @@ enum Output {
     Pretty(Value),
 }
 
-fn print(stdout: &mut dyn Write, text: String) -> ExitCode {
+fn print(stdout: &mut dyn Write, text: &str) -> ExitCode {
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         // The runtime is gone; it will ask for DEL.

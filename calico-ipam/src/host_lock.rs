@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One assignment or release of a host at a time: an exclusive flock on `ipam_lock_file`, as Calico takes it. With
+//! it, processes of one host meet no conflicts in the store; without it they would still be correct, only slower.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// The lock; dropping it, or dying, releases it.
+#[derive(Debug)]
+pub struct HostLock {
+    _file: Flock<File>,
+}
+
+impl HostLock {
+    /// Waits at most `limit`. Waiting is first come, first served, in the kernel.
+    pub fn take(path: &Path, limit: Duration) -> io::Result<Self> {
+        let file = open(path)?;
+        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => return Ok(Self { _file: file }),
+            Err((file, nix::errno::Errno::EWOULDBLOCK | nix::errno::Errno::EINTR)) => file,
+            Err((_, error)) => return Err(error.into()),
+        };
+        // flock(2) knows no time limit, so a thread waits; if the limit passes, the process is about to end anyway.
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || sender.send(wait(file)));
+        match receiver.recv_timeout(limit) {
+            Ok(Ok(file)) => Ok(Self { _file: file }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("another plugin has held the lock for {} s", limit.as_secs()),
+            )),
+        }
+    }
+}
+
+fn wait(mut file: File) -> io::Result<Flock<File>> {
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusive) {
+            Ok(file) => return Ok(file),
+            Err((same, nix::errno::Errno::EINTR)) => file = same,
+            Err((_, error)) => return Err(error.into()),
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let open = || {
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+    };
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+            open()
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_waits_for_the_first_and_gives_up_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/ipam.lock");
+        let first = HostLock::take(&path, Duration::from_secs(1)).unwrap();
+        let error = HostLock::take(&path, Duration::from_millis(20)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let waiting = thread::spawn({
+            let path = path.clone();
+            move || HostLock::take(&path, Duration::from_secs(10)).is_ok()
+        });
+        drop(first);
+        assert!(waiting.join().unwrap());
+    }
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Giving back what an attachment has in the store: its addresses, its endpoint, its record, in one transaction.
+//! Repeatable, and careful with successors: addresses go by sequence number and handle, an endpoint only while it
+//! names this container.
+
+use std::{cell::RefCell, net::IpAddr};
+
+use cni_plugin::Error;
+use datastore::{Entry, Write};
+use ipam::{HandleSearch, ReleaseOption};
+use model::{Key, LocalTable, WorkloadEndpoint, names};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    attachment::{Attachment, AttachmentId},
+    cluster, error, recovery,
+    session::Session,
+};
+
+/// Why addresses are released; the word in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The runtime asked for it.
+    Del,
+    /// An ADD that failed takes back its step.
+    FailedAdd,
+    /// The attachment is not among the valid ones.
+    Gc,
+    /// The container was found to be gone.
+    Recovery,
+    /// A release that was recorded while the datastore was locked.
+    Replay,
+}
+
+impl Cause {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Del => "DEL",
+            Self::FailedAdd => "ADD failed",
+            Self::Gc => "GC",
+            Self::Recovery => "recovery",
+            Self::Replay => "replay",
+        }
+    }
+}
+
+/// A release that waits for the datastore to be unlocked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReleaseIntent {
+    network: String,
+    container_id: String,
+    interface: String,
+}
+
+/// Releases an attachment, or records that it is to be released where the datastore is locked. `record` is what the
+/// caller has read; without one, everything under the container's handle goes that no other interface holds.
+pub fn release(
+    session: &Session<'_>,
+    id: &AttachmentId,
+    record: Option<(&Attachment, &Entry)>,
+    cause: Cause,
+) -> Result<Vec<IpAddr>, Error> {
+    if let Some(information) = session.cluster_information()? {
+        if !information.spec.ready() {
+            return record_intent(session, id).map(|()| Vec::new());
+        }
+    }
+    let others = session.attachments(&format!("{}/{}/", id.network, id.container_id))?;
+    let shared = others.iter().any(|(other, ..)| other != id);
+    let companions = companions(session, id, record)?;
+    let handle = id.handle();
+    let report = session.with_engine(|engine| match record {
+        Some((attachment, _)) if shared => {
+            let own = attachment
+                .addresses
+                .iter()
+                .filter(|attached| attached.sequence.is_some());
+            let options: Vec<ReleaseOption> = own
+                .map(|attached| ReleaseOption {
+                    address: attached.address,
+                    handle: Some(handle.clone()),
+                    sequence: attached.sequence,
+                })
+                .collect();
+            engine.release_addresses(&options, cause.word(), Some(&mut |_| companions.borrow().clone()))
+        }
+        None if shared => Ok(ipam::ReleaseReport::default()),
+        _ => engine.release_by_handle(&handle, HandleSearch::Listed, cause.word(), &mut |_| {
+            companions.borrow().clone()
+        }),
+    });
+    let report = report.map_err(|problem| error::access(&problem))?;
+    for (key, defect) in &report.damaged {
+        session.log.error(format_args!(
+            "{key} is damaged: {defect}; addresses of {handle} in it stay allocated"
+        ));
+    }
+    for (address, refusal) in &report.refused {
+        session
+            .log
+            .info(format_args!("{address} is not released: {refusal}"));
+    }
+    let mut released = report.released;
+    if !shared {
+        released.extend(release_older_handles(
+            session,
+            id,
+            record.map(|(attachment, _)| attachment),
+            cause,
+        )?);
+    }
+    Ok(released)
+}
+
+/// Deletes record and endpoint with the addresses. An endpoint that names another container is its successor's.
+fn companions(
+    session: &Session<'_>,
+    id: &AttachmentId,
+    record: Option<(&Attachment, &Entry)>,
+) -> Result<RefCell<Vec<Write>>, Error> {
+    let mut writes = Vec::new();
+    let Some((attachment, entry)) = record else {
+        return Ok(RefCell::new(writes));
+    };
+    writes.push(Write::Delete {
+        key: entry.key.clone(),
+        revision: entry.revision,
+    });
+    let endpoint = attachment
+        .endpoint
+        .as_deref()
+        .and_then(|key| key.parse::<Key>().ok());
+    if let Some(stored) = endpoint.map(|key| session.get(&key)).transpose()?.flatten() {
+        // One that cannot be read is left for `calicoctl`: it may be anybody's.
+        if let Ok(endpoint) = stored.decode::<WorkloadEndpoint>() {
+            if endpoint.spec.container_id == id.container_id {
+                writes.push(Write::Delete {
+                    key: stored.key,
+                    revision: stored.revision,
+                });
+            }
+        }
+    }
+    Ok(RefCell::new(writes))
+}
+
+/// Handles that older Calico versions, or recovery, may have used for the same container.
+fn release_older_handles(
+    session: &Session<'_>,
+    id: &AttachmentId,
+    attachment: Option<&Attachment>,
+    cause: Cause,
+) -> Result<Vec<IpAddr>, Error> {
+    let mut handles = Vec::new();
+    if let Some(attachment) = attachment {
+        handles.extend(
+            attachment
+                .pod
+                .as_ref()
+                .map(|pod| names::legacy_pod_handle(&pod.namespace, &pod.name)),
+        );
+        handles.extend(
+            attachment
+                .host_interface
+                .as_deref()
+                .map(recovery::anonymous_handle),
+        );
+    }
+    if attachment.is_none_or(|attachment| attachment.pod.is_none()) {
+        handles.push(id.container_id.clone());
+    }
+    let mut released = Vec::new();
+    for handle in handles {
+        released.extend(release_handle(session, &handle, cause)?);
+    }
+    Ok(released)
+}
+
+/// Releases everything under a handle, if it exists.
+pub fn release_handle(session: &Session<'_>, handle: &str, cause: Cause) -> Result<Vec<IpAddr>, Error> {
+    if session.get(&Key::Handle(handle.to_owned()))?.is_none() {
+        return Ok(Vec::new());
+    }
+    let report = session.with_engine(|engine| {
+        engine.release_by_handle(handle, HandleSearch::Listed, cause.word(), &mut |_| Vec::new())
+    });
+    report
+        .map(|report| report.released)
+        .map_err(|problem| error::access(&problem))
+}
+
+fn intent_key(node: &str, id: &AttachmentId) -> Key {
+    let name = format!("{node}/{}/{}/{}", id.network, id.container_id, id.interface);
+    Key::local(LocalTable::ReleaseIntent, name)
+}
+
+fn record_intent(session: &Session<'_>, id: &AttachmentId) -> Result<(), Error> {
+    let key = intent_key(&session.node, id);
+    if session.get(&key)?.is_some() {
+        return Ok(());
+    }
+    let intent = ReleaseIntent {
+        network: id.network.clone(),
+        container_id: id.container_id.clone(),
+        interface: id.interface.clone(),
+    };
+    session.log.info(format_args!(
+        "the datastore is locked: the release of {} is recorded for later",
+        id.handle()
+    ));
+    session.commit(vec![Write::create(key, &intent)])
+}
+
+/// Carries out the releases that were recorded while the datastore was locked. Called when it is not.
+pub fn replay(session: &Session<'_>) -> Result<(), Error> {
+    let prefix = format!("{}/", session.node);
+    let range = model::KeyRange::Local {
+        table: LocalTable::ReleaseIntent,
+        prefix,
+    };
+    for entry in session.list(&range)?.entries {
+        match entry.decode::<ReleaseIntent>() {
+            Ok(intent) => {
+                let id = AttachmentId {
+                    node: session.node.clone(),
+                    network: intent.network,
+                    container_id: intent.container_id,
+                    interface: intent.interface,
+                };
+                let record = session.attachment(&id)?;
+                let record = record.as_ref().map(|(attachment, entry)| (attachment, entry));
+                release(session, &id, record, Cause::Replay)?;
+            }
+            Err(problem) => session.log.error(format_args!("{problem}; dropped")),
+        }
+        session.commit(vec![Write::Delete {
+            key: entry.key,
+            revision: entry.revision,
+        }])?;
+    }
+    Ok(())
+}
