@@ -13,6 +13,8 @@ use crate::wire::{Attributes, Message, Received, family, read_address, read_u32}
 
 /// `IFA_FLAGS`: the 32-bit form of the flags.
 const ATTRIBUTE_FLAGS: u16 = 8;
+/// `IFA_TARGET_NETNSID`: the namespace to list, by number.
+const TARGET_NAMESPACE: u16 = 10;
 /// Bytes of `struct ifaddrmsg`.
 const INFO: usize = 8;
 
@@ -110,6 +112,17 @@ impl Netlink {
             Err(error) if error.errno() == Some(libc::ENODEV) => Ok(Vec::new()),
             other => other,
         }
+    }
+
+    /// The addresses of another namespace, by this one's number for it (`Link::peer_namespace`): what the far end of
+    /// a pair holds, without entering its namespace. EINVAL if there is no such number.
+    pub fn addresses_in(&mut self, namespace: i32) -> Result<Vec<Address>> {
+        let mut message = Message::new(libc::RTM_GETADDR, 0).fixed(&[0; INFO]);
+        message.number(TARGET_NAMESPACE, namespace.cast_unsigned());
+        let operation = format!("list addresses in namespace number {namespace}");
+        self.dump(message, &operation, |addresses: &mut Vec<Address>, received| {
+            addresses.extend(parse_address(received));
+        })
     }
 }
 

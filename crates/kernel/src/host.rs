@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Facts of the host that decide what a container gets: its way out, its networks, its IPv6.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
 
 use crate::error::Result;
 use crate::route::{Family, Route, RouteFilter, RouteProtocol};
@@ -18,7 +20,7 @@ const NOWHERE_IPV6: Ipv6Addr = Ipv6Addr::new(0x4000, 0, 0, 0, 0, 0, 0, 1);
 /// Whether the calling thread's namespace has IPv6 at all.
 pub fn has_ipv6() -> bool {
     // Present but empty where IPv6 is there and no link has an address yet.
-    fs::metadata("/proc/net/if_inet6").is_ok()
+    fs::metadata("/proc/thread-self/net/if_inet6").is_ok()
 }
 
 impl Netlink {
@@ -51,6 +53,33 @@ impl Netlink {
         Ok(self
             .default_route(family)?
             .and_then(|route| route.interfaces().next()))
+    }
+
+    /// Largest packet in bytes that the default route takes: the route's own MTU, else its link's. `None` if there is
+    /// no default route.
+    pub fn default_route_mtu(&mut self, family: Family) -> Result<Option<u32>> {
+        let Some(route) = self.default_route(family)? else {
+            return Ok(None);
+        };
+        match (route.mtu, route.interfaces().next()) {
+            (None, Some(index)) => Ok(self.link_by_index(index)?.map(|link| link.mtu)),
+            (mtu, _) => Ok(mtu),
+        }
+    }
+
+    /// Every address of every link, loopback included, with the length of its on-link prefix and the link's name. The
+    /// caller leaves out the links that are not the host's own.
+    pub fn own_networks(&mut self) -> Result<Vec<(IpNet, String)>> {
+        let names: BTreeMap<u32, String> = self
+            .links()?
+            .into_iter()
+            .map(|link| (link.index, link.name))
+            .collect();
+        let addresses = self.addresses(None)?.into_iter();
+        // A link that came or went between the two listings is left out.
+        Ok(addresses
+            .filter_map(|address| Some((address.prefix, names.get(&address.interface)?.clone())))
+            .collect())
     }
 
     /// The gateways of all routes of all tables.

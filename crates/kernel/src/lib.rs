@@ -22,6 +22,8 @@ pub mod link;
 mod mac;
 pub mod neighbour;
 pub mod netns;
+#[cfg(test)]
+mod oracle;
 pub mod pair;
 mod request;
 pub mod route;

@@ -4,13 +4,15 @@
 //! A path is judged by its file system (`statfs`): a leftover plain file, as a lost bind mount leaves it, is no
 //! namespace (cni.md A15). Everything is opened with close-on-exec, so that no delegate inherits a namespace.
 
+use std::any::Any;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{FsType, NSFS_MAGIC, PROC_SUPER_MAGIC, fstatfs};
@@ -28,7 +30,7 @@ const CURRENT: &str = "/proc/thread-self/ns/net";
 pub enum Opened {
     /// A namespace.
     Namespace(Namespace),
-    /// Nothing is there.
+    /// Nothing is there, or the process it belonged to has gone.
     Missing,
     /// Something else is there: a plain file, a directory, a namespace of another kind's file system.
     NotANamespace,
@@ -56,11 +58,16 @@ impl Namespace {
         let path = path.as_ref();
         let failed =
             |error: io::Error| Error::new(format!("open network namespace {}", path.display()), error);
-        let file = match File::open(path) {
+        // Non-blocking, since opening a pipe would wait for its other end.
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path);
+        let file = match opened {
             Ok(file) => file,
             Err(error) => {
                 return match error.raw_os_error() {
-                    Some(libc::ENOENT | libc::ENOTDIR) => Ok(Opened::Missing),
+                    Some(libc::ENOENT | libc::ENOTDIR | libc::ESRCH) => Ok(Opened::Missing),
                     // Sockets and the like cannot be opened at all.
                     Some(libc::ENXIO | libc::ENODEV) => Ok(Opened::NotANamespace),
                     _ => Err(failed(error)),
@@ -143,16 +150,13 @@ impl Namespace {
         )?
     }
 
-    /// Runs `action` inside on the calling thread and comes back: no thread, two system calls. For programs of one
-    /// thread; an error after `action` has run means that the thread could not return.
+    /// Runs `action` inside on the calling thread and comes back, also from a panic: no thread, four system calls.
+    /// `action` must not spawn a thread or process that is to live at home.
     pub fn visit<T>(&self, action: impl FnOnce() -> T) -> Result<T> {
         let home = Self::current()?;
         self.enter()?;
-        let way_back = WayBack(&home);
-        let result = action();
-        std::mem::forget(way_back);
-        home.enter()?;
-        Ok(result)
+        let _way_back = WayBack(&home);
+        Ok(action())
     }
 
     /// A route netlink socket bound to it. Visits it from the calling thread, like [`visit`](Self::visit).
@@ -171,13 +175,16 @@ impl AsFd for Namespace {
     }
 }
 
-/// Returns to the old namespace when `action` panics.
+/// Takes the thread back where it came from.
 struct WayBack<'a>(&'a Namespace);
 
 impl Drop for WayBack<'_> {
     fn drop(&mut self) {
-        // Already unwinding: there is nobody to tell.
-        let _ = self.0.enter();
+        // A thread that was let out may go back; only a kernel without memory for it refuses. To go on in the wrong
+        // namespace would change the wrong network.
+        if self.0.enter().is_err() {
+            std::process::abort();
+        }
     }
 }
 
@@ -239,6 +246,8 @@ pub fn delete_named(name: &str) -> Result<bool> {
 /// `/run/netns` as a shared mount point, so that names made here are seen in other mount namespaces.
 fn prepare_directory() -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(NAMED)?;
+    // As `ip netns` does: two that both find no mount point would stack two of them.
+    let _lock = Flock::lock(File::open(NAMED)?, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
     let none = None::<&str>;
     let share = || mount(none, NAMED, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none);
     match share() {
@@ -260,6 +269,12 @@ fn on_own_thread<T: Send>(operation: &str, action: impl FnOnce() -> T + Send) ->
             .map_err(|error| Error::new(operation, error))?;
         worker
             .join()
-            .map_err(|_| Error::unusable(operation, "the action panicked"))
+            .map_err(|panic| Error::new(operation, io::Error::other(panic_words(&*panic))))
     })
+}
+
+fn panic_words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the action panicked: {}", text.unwrap_or("without words"))
 }

@@ -15,7 +15,7 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::error::{Error, Result};
 use crate::request::{Batch, Request};
-use crate::wire::{Attributes, Messages, Received, aligned, read_i32, read_text, read_u32};
+use crate::wire::{Attributes, Message, Messages, Received, aligned, read_i32, read_text, read_u32};
 
 /// How long an answer may take before the operation fails with EAGAIN.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -108,6 +108,9 @@ impl Netlink {
             operation,
         } in requests
         {
+            if message.is_too_long() {
+                return Err(Error::refused(operation, libc::EMSGSIZE, None));
+            }
             self.sequence = self.sequence.wrapping_add(1);
             bytes.extend_from_slice(message.finish(self.sequence));
             operations.push(operation);
@@ -140,36 +143,48 @@ impl Netlink {
     /// Sends a request whose end is marked by an acknowledgement or failure, and hands over the messages before it.
     pub(crate) fn ask(
         &mut self,
-        message: &mut crate::wire::Message,
+        message: &mut Message,
         operation: &str,
         mut each: impl FnMut(&Received<'_>),
     ) -> Result<()> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let sequence = self.sequence;
-        self.send(message.finish(sequence), operation)?;
+        let sequence = self.send_message(message, operation)?;
         loop {
             self.receive(operation)?;
-            for received in Messages(&self.buffer) {
-                if received.sequence != sequence {
-                    continue;
+            for received in Messages(&self.buffer).filter(|received| received.sequence == sequence) {
+                if received.kind == KIND_ERROR {
+                    return result(&received, operation);
                 }
-                if received.kind != KIND_ERROR {
-                    each(&received);
-                    continue;
-                }
-                return match failure(&received) {
-                    None => Ok(()),
-                    Some((errno, words)) => Err(Error::refused(operation, errno, words)),
-                };
+                each(&received);
             }
         }
     }
 
-    /// Reads a whole listing; `start` empties what `each` has collected, since a listing that changed while it was
-    /// read is read again.
+    /// Sends a request that is answered by one message or a failure, and reads just that; `parse` says what the
+    /// message means. One receive less than an acknowledgement after the answer would take.
+    pub(crate) fn query<T>(
+        &mut self,
+        message: &mut Message,
+        operation: &str,
+        parse: impl FnOnce(&Received<'_>) -> Option<T>,
+    ) -> Result<T> {
+        let sequence = self.send_message(message, operation)?;
+        loop {
+            self.receive(operation)?;
+            let answer = Messages(&self.buffer).find(|received| received.sequence == sequence);
+            if let Some(received) = answer {
+                if received.kind == KIND_ERROR {
+                    result(&received, operation)?;
+                }
+                return parse(&received)
+                    .ok_or_else(|| Error::unusable(operation, "the kernel answered something else"));
+            }
+        }
+    }
+
+    /// Reads a whole listing, and again from an empty collection if it changed while it was read.
     pub(crate) fn dump<C: Default>(
         &mut self,
-        mut message: crate::wire::Message,
+        mut message: Message,
         operation: &str,
         mut each: impl FnMut(&mut C, &Received<'_>),
     ) -> Result<C> {
@@ -195,14 +210,12 @@ impl Netlink {
     /// Whether the listing is consistent.
     fn dump_once<C>(
         &mut self,
-        message: &mut crate::wire::Message,
+        message: &mut Message,
         operation: &str,
         collected: &mut C,
         each: &mut impl FnMut(&mut C, &Received<'_>),
     ) -> Result<bool> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let sequence = self.sequence;
-        self.send(message.finish(sequence), operation)?;
+        let sequence = self.send_message(message, operation)?;
         let mut consistent = true;
         loop {
             match self.receive(operation) {
@@ -231,13 +244,22 @@ impl Netlink {
                         };
                     }
                     KIND_ERROR => {
-                        let (errno, words) = failure(&received).unwrap_or((libc::EPROTO, None));
-                        return Err(Error::refused(operation, errno, words));
+                        return result(&received, operation).map(|()| consistent);
                     }
                     _ => each(collected, &received),
                 }
             }
         }
+    }
+
+    /// Gives a message the next sequence number, sends it and returns the number.
+    fn send_message(&mut self, message: &mut Message, operation: &str) -> Result<u32> {
+        if message.is_too_long() {
+            return Err(Error::refused(operation, libc::EMSGSIZE, None));
+        }
+        self.sequence = self.sequence.wrapping_add(1);
+        self.send(message.finish(self.sequence), operation)?;
+        Ok(self.sequence)
     }
 
     fn send(&self, bytes: &[u8], operation: &str) -> Result<()> {
@@ -269,6 +291,14 @@ impl Netlink {
 impl AsFd for Netlink {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// What an `NLMSG_ERROR` message says about its request.
+fn result(received: &Received<'_>, operation: &str) -> Result<()> {
+    match failure(received) {
+        None => Ok(()),
+        Some((errno, words)) => Err(Error::refused(operation, errno, words)),
     }
 }
 

@@ -16,7 +16,11 @@ const NESTED: u16 = 0x8000;
 
 /// One message under construction, beginning with its header.
 #[derive(Debug, Clone)]
-pub(crate) struct Message(Vec<u8>);
+pub(crate) struct Message {
+    bytes: Vec<u8>,
+    /// A part did not fit the 16-bit length of its attribute, so the message must not be sent.
+    too_long: bool,
+}
 
 impl Message {
     /// A message of this type; `flags` beyond `NLM_F_REQUEST`.
@@ -27,12 +31,15 @@ impl Message {
         let flags = u16::try_from(flags | libc::NLM_F_REQUEST).expect("netlink flags are 16 bits");
         bytes.extend_from_slice(&flags.to_ne_bytes());
         bytes.extend_from_slice(&[0; 8]);
-        Self(bytes)
+        Self {
+            bytes,
+            too_long: false,
+        }
     }
 
     /// Appends the fixed structure that follows the header, or a part of it.
     pub(crate) fn fixed(mut self, bytes: &[u8]) -> Self {
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
         self
     }
 
@@ -61,50 +68,61 @@ impl Message {
 
     /// Appends an attribute that holds what `fill` appends.
     pub(crate) fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
-        let start = self.0.len();
+        let start = self.bytes.len();
         self.attribute(kind | NESTED, &[]);
         fill(self);
-        let length = u16::try_from(self.0.len() - start).expect("nested attributes are below 64 KiB");
-        self.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+        self.set_length(start);
     }
 
     /// Appends fixed bytes inside a nested attribute (`ifinfomsg` of a peer).
     pub(crate) fn inner_fixed(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// Appends a structure that begins with its own 16-bit length (`rtnexthop`).
     pub(crate) fn sized(&mut self, fill: impl FnOnce(&mut Self)) {
-        let start = self.0.len();
-        self.0.extend_from_slice(&[0; 2]);
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; 2]);
         fill(self);
-        let length = u16::try_from(self.0.len() - start).expect("one next hop is below 64 KiB");
-        self.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+        self.set_length(start);
     }
 
     /// Adds header flags.
     pub(crate) fn add_flags(&mut self, flags: i32) {
         let flags = u16::try_from(flags).expect("netlink flags are 16 bits");
-        let old = u16::from_ne_bytes([self.0[6], self.0[7]]);
-        self.0[6..8].copy_from_slice(&(old | flags).to_ne_bytes());
+        let old = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]);
+        self.bytes[6..8].copy_from_slice(&(old | flags).to_ne_bytes());
     }
 
     /// The finished message with its length and sequence number.
     pub(crate) fn finish(&mut self, sequence: u32) -> &[u8] {
-        let length = u32::try_from(self.0.len()).expect("messages are below 4 GiB");
-        self.0[0..4].copy_from_slice(&length.to_ne_bytes());
-        self.0[8..12].copy_from_slice(&sequence.to_ne_bytes());
-        &self.0
+        let length = u32::try_from(self.bytes.len()).expect("messages are below 4 GiB");
+        self.bytes[0..4].copy_from_slice(&length.to_ne_bytes());
+        self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        &self.bytes
+    }
+
+    /// Whether a part of it was too long to be expressed.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.too_long
     }
 
     fn parts(&mut self, kind: u16, first: &[u8], second: &[u8]) {
-        let payload = first.len() + second.len();
-        let length = u16::try_from(payload + 4).expect("attributes are below 64 KiB");
-        self.0.extend_from_slice(&length.to_ne_bytes());
-        self.0.extend_from_slice(&kind.to_ne_bytes());
-        self.0.extend_from_slice(first);
-        self.0.extend_from_slice(second);
-        self.0.resize(self.0.len() + aligned(payload) - payload, 0);
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; 2]);
+        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        self.bytes.extend_from_slice(first);
+        self.bytes.extend_from_slice(second);
+        self.set_length(start);
+        self.bytes.resize(aligned(self.bytes.len()), 0);
+    }
+
+    /// Writes the length of the structure that began at `start` into its first two bytes.
+    fn set_length(&mut self, start: usize) {
+        match u16::try_from(self.bytes.len() - start) {
+            Ok(length) => self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes()),
+            Err(_) => self.too_long = true,
+        }
     }
 }
 
