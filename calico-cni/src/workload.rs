@@ -4,7 +4,12 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use calico_ipam::attachment::{AttachmentId, Pod};
+use calico_ipam::{
+    attachment::{AttachmentId, Pod},
+    plugin,
+    session::Session,
+};
+use cni_plugin::Attachment as Request;
 use model::{
     WorkloadEndpoint,
     names::{EndpointNameError, InterfacePrefix},
@@ -12,12 +17,10 @@ use model::{
     workload_endpoint::{IpNat, WorkloadEndpointSpec},
 };
 
-use crate::annotations::Annotations;
+use crate::{annotations::Annotations, config::Config};
 
 /// Namespace of endpoints that no orchestrator gives one.
 const DEFAULT_NAMESPACE: &str = "default";
-/// Longest value a label can have.
-const MAX_LABEL_VALUE: usize = 63;
 
 /// The container side of one attachment, as the runtime described it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +51,20 @@ pub struct Wiring<'a> {
 }
 
 impl Workload {
+    /// The container a request is about.
+    pub fn of(session: &Session<'_>, config: &Config, request: &Request) -> Self {
+        Self {
+            id: plugin::attachment_id(session, request),
+            pod: plugin::pod(request),
+            namespace: config
+                .namespace
+                .clone()
+                .or_else(|| request.args.value("CNI_TEST_NAMESPACE").map(str::to_owned)),
+            labels: config.labels.clone(),
+            kubernetes_policy: config.kubernetes_policy,
+        }
+    }
+
     /// `k8s` or `cni`.
     pub fn orchestrator(&self) -> &'static str {
         if self.pod.is_some() { "k8s" } else { "cni" }
@@ -71,14 +88,21 @@ impl Workload {
     /// A name of its own for an attachment that cannot have Calico's: a further interface or network of a container,
     /// or a container whose ID starts like another's.
     pub fn own_interface(&self, prefix: &InterfacePrefix) -> String {
-        let AttachmentId { network, container_id, interface, .. } = &self.id;
+        let AttachmentId {
+            network,
+            container_id,
+            interface,
+            ..
+        } = &self.id;
         prefix.hashed_interface(&format!("{network}/{container_id}/{interface}"))
     }
 
     /// Attributes that Calico stores with each address of this container.
     pub fn allocation_attributes(&self, timestamp: String) -> BTreeMap<String, String> {
-        let mut attributes =
-            BTreeMap::from([("node".to_owned(), self.id.node.clone()), ("timestamp".to_owned(), timestamp)]);
+        let mut attributes = BTreeMap::from([
+            ("node".to_owned(), self.id.node.clone()),
+            ("timestamp".to_owned(), timestamp),
+        ]);
         if let Some(pod) = &self.pod {
             attributes.insert("pod".to_owned(), pod.name.clone());
             attributes.insert("namespace".to_owned(), pod.namespace.clone());
@@ -95,13 +119,24 @@ impl Workload {
     /// The endpoint to store.
     pub fn endpoint(&self, wiring: &Wiring<'_>) -> Result<WorkloadEndpoint, EndpointNameError> {
         let nats = wiring.annotations.floating.iter().filter_map(|floating| {
-            let internal = wiring.addresses.iter().find(|address| address.is_ipv4() == floating.is_ipv4())?;
-            Some(IpNat { internal_ip: Some(*internal), external_ip: Some(*floating), ..IpNat::default() })
+            let internal = wiring
+                .addresses
+                .iter()
+                .find(|address| address.is_ipv4() == floating.is_ipv4())?;
+            Some(IpNat {
+                internal_ip: Some(*internal),
+                external_ip: Some(*floating),
+                ..IpNat::default()
+            })
         });
         let spec = WorkloadEndpointSpec {
             interface_name: wiring.host_interface.to_owned(),
             mac: wiring.mac.to_owned(),
-            ip_networks: wiring.addresses.iter().map(|address| prefix::host_prefix(*address)).collect(),
+            ip_networks: wiring
+                .addresses
+                .iter()
+                .map(|address| prefix::host_prefix(*address))
+                .collect(),
             ip_nats: nats.collect(),
             allow_spoofed_source_prefixes: wiring.annotations.allowed_source_prefixes.clone(),
             profiles: vec![self.profile()],
@@ -110,8 +145,14 @@ impl Workload {
         let mut endpoint = WorkloadEndpoint::named(self.endpoint_namespace(), spec)?;
         let labels = &mut endpoint.metadata.labels;
         labels.extend(self.labels.clone());
-        labels.insert("projectcalico.org/namespace".to_owned(), self.endpoint_namespace().to_owned());
-        labels.insert("projectcalico.org/orchestrator".to_owned(), self.orchestrator().to_owned());
+        labels.insert(
+            "projectcalico.org/namespace".to_owned(),
+            self.endpoint_namespace().to_owned(),
+        );
+        labels.insert(
+            "projectcalico.org/orchestrator".to_owned(),
+            self.orchestrator().to_owned(),
+        );
         Ok(endpoint)
     }
 
@@ -134,18 +175,6 @@ impl Workload {
     }
 }
 
-/// Labels of Mesos' network information, made into what a label may be: other characters become `-`, long ones are
-/// cut, and edges are trimmed to letters and digits.
-pub fn sanitise_label(text: &str) -> String {
-    let allowed = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.' | '/');
-    let mapped: String = text
-        .chars()
-        .take(MAX_LABEL_VALUE)
-        .map(|character| if allowed(character) { character } else { '-' })
-        .collect();
-    mapped.trim_matches(|character: char| !character.is_ascii_alphanumeric()).to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,7 +187,10 @@ mod tests {
                 container_id: "abcdefa0123456".into(),
                 interface: "eth0".into(),
             },
-            pod: pod.map(|(namespace, name)| Pod { namespace: namespace.into(), name: name.into() }),
+            pod: pod.map(|(namespace, name)| Pod {
+                namespace: namespace.into(),
+                name: name.into(),
+            }),
             namespace: None,
             labels: BTreeMap::new(),
             kubernetes_policy: true,
@@ -167,7 +199,12 @@ mod tests {
 
     fn wiring(annotations: &Annotations) -> Wiring<'_> {
         const ADDRESSES: [IpAddr; 1] = [IpAddr::V4(std::net::Ipv4Addr::new(10, 9, 0, 5))];
-        Wiring { host_interface: "calic440f455693", mac: "aa:bb:cc:00:11:22", addresses: &ADDRESSES, annotations }
+        Wiring {
+            host_interface: "calic440f455693",
+            mac: "aa:bb:cc:00:11:22",
+            addresses: &ADDRESSES,
+            annotations,
+        }
     }
 
     #[test]
@@ -181,7 +218,17 @@ mod tests {
         assert_eq!(plain.endpoint_name().unwrap(), "node--1-cni-abcdefa0123456-eth0");
         let own = plain.own_interface(&prefix);
         assert_eq!(own.len(), 15);
-        assert_ne!(own, Workload { id: AttachmentId { interface: "eth1".into(), ..plain.id.clone() }, ..plain }.own_interface(&prefix));
+        assert_ne!(
+            own,
+            Workload {
+                id: AttachmentId {
+                    interface: "eth1".into(),
+                    ..plain.id.clone()
+                },
+                ..plain
+            }
+            .own_interface(&prefix)
+        );
     }
 
     #[test]
@@ -190,12 +237,18 @@ mod tests {
             floating: vec!["203.0.113.4".parse().unwrap(), "2001:db8::9".parse().unwrap()],
             ..Annotations::default()
         };
-        let endpoint = workload(Some(("shop", "web-0"))).endpoint(&wiring(&annotations)).unwrap();
+        let endpoint = workload(Some(("shop", "web-0")))
+            .endpoint(&wiring(&annotations))
+            .unwrap();
         assert_eq!(endpoint.metadata.namespace.as_deref(), Some("shop"));
         assert_eq!(endpoint.metadata.labels["projectcalico.org/orchestrator"], "k8s");
         assert_eq!(endpoint.spec.profiles, ["kns.shop"]);
         assert_eq!(endpoint.spec.ip_networks[0].to_string(), "10.9.0.5/32");
-        assert_eq!(endpoint.spec.ip_nats.len(), 1, "an address without a partner of its family is left out");
+        assert_eq!(
+            endpoint.spec.ip_nats.len(),
+            1,
+            "an address without a partner of its family is left out"
+        );
     }
 
     #[test]
@@ -203,13 +256,11 @@ mod tests {
         let endpoint = workload(None).endpoint(&wiring(&Annotations::default())).unwrap();
         assert_eq!(endpoint.spec.profiles, ["k8s-pod-network"]);
         assert_eq!(endpoint.metadata.namespace.as_deref(), Some("default"));
-        assert!(workload(None).allocation_attributes("t".into()).get("pod").is_none());
-    }
-
-    #[test]
-    fn labels_are_made_valid() {
-        assert_eq!(sanitise_label("a b!c"), "a-b-c");
-        assert_eq!(sanitise_label("--x--"), "x");
-        assert_eq!(sanitise_label(&"y".repeat(80)).len(), 63);
+        assert!(
+            workload(None)
+                .allocation_attributes("t".into())
+                .get("pod")
+                .is_none()
+        );
     }
 }

@@ -11,7 +11,7 @@ use model::Timestamp;
 
 /// The clocks of this process.
 #[derive(Clone, Copy, Debug)]
-pub struct SystemClock {
+pub(crate) struct SystemClock {
     started: Instant,
 }
 

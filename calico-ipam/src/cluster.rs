@@ -7,7 +7,7 @@
 use std::{fs::File, io::Read as _};
 
 use cni_plugin::{Code, Error};
-use datastore::{Batch, Store as _, StoreError, Write};
+use datastore::{Batch, StoreError, Write};
 use ipam::HostNetwork as _;
 use ipnet::IpNet;
 use model::{
@@ -63,7 +63,7 @@ pub fn register_node(session: &Session<'_>) -> Result<(), Error> {
 /// ClusterInformation, and the IPAM configuration if the store is new: one that has blocks or affinities already
 /// belongs to a cluster whose absent configuration means Calico's defaults.
 fn create_cluster(session: &Session<'_>) -> Result<(), Error> {
-    let guid = random()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    let guid = format!("{:032x}", u128::from_be_bytes(random()?));
     let spec = ClusterInformationSpec {
         cluster_guid: guid,
         datastore_ready: Some(true),
@@ -156,15 +156,14 @@ fn default_pools(session: &Session<'_>, live: &[std::net::IpAddr]) -> Result<(),
 /// The global ID of a unique local pool (RFC 4193): that of a live container where one has such an address, so that
 /// a store that was lost gets its pool back; otherwise random.
 fn global_id(live: &[std::net::IpAddr]) -> Result<[u8; 5], Error> {
-    for address in live {
-        if let std::net::IpAddr::V6(address) = address {
-            if let [0xfd, a, b, c, d, e, ..] = address.octets() {
-                return Ok([a, b, c, d, e]);
-            }
-        }
-    }
-    let [a, b, c, d, e, ..] = random()?;
-    Ok([a, b, c, d, e])
+    let unique_local = |address: &std::net::IpAddr| match address {
+        std::net::IpAddr::V6(address) => Some(address.octets()).filter(|octets| octets[0] == 0xfd),
+        std::net::IpAddr::V4(_) => None,
+    };
+    let source = live.iter().find_map(unique_local).map_or_else(random, Ok)?;
+    let mut id = [0; 5];
+    id.copy_from_slice(&source[1..6]);
+    Ok(id)
 }
 
 /// Commits objects that another host may have created meanwhile, which is as good.
@@ -173,8 +172,7 @@ fn create(session: &Session<'_>, writes: Vec<Write>) -> Result<(), Error> {
         writes,
         journal: Vec::new(),
     }) {
-        Ok(_) => Ok(()),
-        Err(StoreError::AlreadyExists { .. } | StoreError::Conflict { .. }) => Ok(()),
+        Ok(_) | Err(StoreError::AlreadyExists { .. } | StoreError::Conflict { .. }) => Ok(()),
         Err(problem) => Err(error::store(&problem)),
     }
 }
@@ -183,7 +181,8 @@ fn now(session: &Session<'_>) -> Timestamp {
     session.now()
 }
 
-fn random() -> Result<[u8; 16], Error> {
+/// 16 random bytes, for identifiers.
+pub fn random() -> Result<[u8; 16], Error> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")
         .and_then(|mut source| source.read_exact(&mut bytes))

@@ -9,7 +9,7 @@ use model::{IpamBlock, KeyRange, Timestamp};
 
 use crate::{
     attachment::{Attachment, AttachmentId},
-    recovery::{self, LiveInterface},
+    live::{self, LiveInterface},
     release::{self, Cause},
     session::Session,
 };
@@ -23,7 +23,7 @@ pub fn collect(
     mut remove: impl FnMut(&AttachmentId, &Attachment) -> Result<(), Error>,
 ) -> Vec<Error> {
     let mut failures = Vec::new();
-    let live = match recovery::live_interfaces(&session.node) {
+    let live = match live::interfaces(&session.node) {
         Ok(live) => live,
         Err(problem) => return vec![crate::error::kernel(&problem)],
     };
@@ -73,12 +73,12 @@ pub fn collect(
 
 /// Whether a live interface belongs to the attachment: by its alias, or by its name and address where it has none.
 fn holds(live: &[LiveInterface], id: &AttachmentId, attachment: &Attachment) -> bool {
-    live.iter().any(|live| match &live.id {
-        Some(found) => found == id,
-        None => {
-            let named = Some(&live.name) == attachment.host_interface.as_ref();
-            named || live.addresses.iter().any(|address| attachment.has(*address))
-        }
+    live.iter().any(|live| {
+        let named = Some(&live.name) == attachment.host_interface.as_ref();
+        let addressed = || live.addresses.iter().any(|address| attachment.has(*address));
+        live.id
+            .as_ref()
+            .map_or_else(|| named || addressed(), |found| found == id)
     })
 }
 

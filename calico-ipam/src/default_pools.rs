@@ -73,9 +73,9 @@ pub fn ipv4(variable: Lookup<'_>, host_networks: &[IpNet]) -> Result<Option<IpPo
 /// is a random unique local /48 (RFC 4193).
 pub fn ipv6(variable: Lookup<'_>, random: [u8; 5]) -> Result<Option<IpPool>, PoolVariableError> {
     let default = || {
-        let [a, b, c, d, e] = random;
         let mut bytes = [0; 16];
-        bytes[..6].copy_from_slice(&[0xfd, a, b, c, d, e]);
+        bytes[0] = 0xfd;
+        bytes[1..6].copy_from_slice(&random);
         IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from(bytes), 48))
     };
     pool(&IPV6, variable, default)

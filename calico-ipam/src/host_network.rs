@@ -10,7 +10,7 @@ use model::prefix;
 
 /// Reads from the kernel on demand; one socket for all questions.
 #[derive(Default)]
-pub struct KernelNetwork {
+pub(crate) struct KernelNetwork {
     socket: RefCell<Option<Netlink>>,
 }
 

@@ -6,18 +6,18 @@
 //! /128 routes its addresses. Those are adopted; records whose interface and namespace are gone are released. It
 //! runs under the host lock, before the first address is assigned, and can be cut off and repeated anywhere.
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use cni_plugin::Error;
 use datastore::Write;
 use ipam::{AdoptError, AdoptOutcome, AdoptRequest};
-use kernel::{Namespace, Netlink, Opened, RouteFilter, RouteKind};
 use model::{Key, LocalTable};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     attachment::{AttachedAddress, Attachment, AttachmentId},
     cluster, error,
+    live::{self, LiveInterface},
     release::{self, Cause},
     session::{Session, decode},
 };
@@ -27,91 +27,6 @@ use crate::{
 struct Reconciled {
     incarnation: String,
     boot: String,
-}
-
-/// Start of the alias of a host interface; the rest is `<network>/<container ID>/<interface>`.
-const ALIAS_PREFIX: &str = "calico:";
-/// What host interfaces of containers are called, whoever made them.
-const INTERFACE_PREFIX: &str = "cali";
-/// The kernel's limit for an alias (`IFALIASZ` without its final zero).
-const MAX_ALIAS: usize = 255;
-
-/// The alias that makes a host interface tell its attachment; `None` for the few that are too long for the kernel.
-pub fn alias(id: &AttachmentId) -> Option<String> {
-    let alias = format!(
-        "{ALIAS_PREFIX}{}/{}/{}",
-        id.network, id.container_id, id.interface
-    );
-    (alias.len() <= MAX_ALIAS).then_some(alias)
-}
-
-/// The attachment that an alias names.
-pub fn parse_alias(node: &str, alias: &str) -> Option<AttachmentId> {
-    let mut parts = alias.strip_prefix(ALIAS_PREFIX)?.split('/');
-    let mut next = || parts.next().filter(|part| !part.is_empty()).map(str::to_owned);
-    let id = AttachmentId {
-        node: node.to_owned(),
-        network: next()?,
-        container_id: next()?,
-        interface: next()?,
-    };
-    parts.next().is_none().then_some(id)
-}
-
-/// The handle of an address whose container nothing names: an interface that another program made.
-pub fn anonymous_handle(interface: &str) -> String {
-    format!("recovered.{interface}")
-}
-
-/// A host interface of a container that lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LiveInterface {
-    /// Its name.
-    pub name: String,
-    /// The attachment its alias names.
-    pub id: Option<AttachmentId>,
-    /// MTU.
-    pub mtu: u32,
-    /// What is routed to it.
-    pub addresses: Vec<IpAddr>,
-}
-
-/// All host interfaces of containers in this network namespace. A pair vanishes with its namespace, so one that is
-/// there belongs to a namespace that is.
-pub fn live_interfaces(node: &str) -> Result<Vec<LiveInterface>, kernel::Error> {
-    let mut socket = Netlink::open()?;
-    let mut found = BTreeMap::new();
-    for link in socket.links()? {
-        let id = link.alias.as_deref().and_then(|alias| parse_alias(node, alias));
-        if id.is_some() || link.name.starts_with(INTERFACE_PREFIX) {
-            let live = LiveInterface {
-                name: link.name,
-                id,
-                mtu: link.mtu,
-                addresses: Vec::new(),
-            };
-            found.insert(link.index, live);
-        }
-    }
-    if !found.is_empty() {
-        for route in socket.routes(RouteFilter::default())? {
-            let exact = route.destination.prefix_len() == route.destination.max_prefix_len();
-            let direct = route.kind == RouteKind::Unicast && route.gateway.is_none();
-            if let (true, true, Some(live)) = (
-                exact,
-                direct,
-                route.interface.and_then(|index| found.get_mut(&index)),
-            ) {
-                live.addresses.push(route.destination.addr());
-            }
-        }
-    }
-    Ok(found.into_values().collect())
-}
-
-/// Whether a namespace path leads to no namespace any more.
-pub fn is_gone(path: &Path) -> bool {
-    matches!(Namespace::open(path), Ok(Opened::Missing | Opened::NotANamespace))
 }
 
 /// Brings store and containers together if this has not been done for this incarnation and boot. Takes the host lock
@@ -135,7 +50,7 @@ pub fn reconcile(session: &Session<'_>) -> Result<(), Error> {
     if found.as_ref() == Some(&wanted) {
         return Ok(());
     }
-    let live = live_interfaces(&session.node).map_err(|problem| error::kernel(&problem))?;
+    let live = live::interfaces(&session.node).map_err(|problem| error::kernel(&problem))?;
     let addresses: Vec<IpAddr> = live.iter().flat_map(|live| live.addresses.clone()).collect();
     cluster::initialise(session, &addresses)?;
     cluster::require_ready(session)?;
@@ -157,7 +72,7 @@ fn adopt(session: &Session<'_>, live: &LiveInterface) -> Result<(), Error> {
     let handle = live
         .id
         .as_ref()
-        .map_or_else(|| anonymous_handle(&live.name), AttachmentId::handle);
+        .map_or_else(|| live::anonymous_handle(&live.name), AttachmentId::handle);
     let request = AdoptRequest {
         node: session.node.clone(),
         handle: handle.clone(),
@@ -244,7 +159,7 @@ fn release_dead(session: &Session<'_>, live: &[LiveInterface]) -> Result<(), Err
         let namespace = attachment
             .namespace_path
             .as_deref()
-            .is_some_and(|path| !is_gone(path));
+            .is_some_and(|path| !live::is_gone(path));
         if !interface && !namespace {
             session.log.info(format_args!(
                 "releasing {} {}: its container is gone",
@@ -262,39 +177,4 @@ fn boot_id() -> String {
         .unwrap_or_default()
         .trim()
         .to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_alias_reads_back_as_its_attachment() {
-        let id = AttachmentId {
-            node: "node-1".into(),
-            network: "net".into(),
-            container_id: "c1".into(),
-            interface: "eth0".into(),
-        };
-        let text = alias(&id).unwrap();
-        assert_eq!(text, "calico:net/c1/eth0");
-        assert_eq!(parse_alias("node-1", &text), Some(id.clone()));
-        for text in [
-            "",
-            "calico:",
-            "calico:net/c1",
-            "calico:net//eth0",
-            "calico:net/c1/eth0/x",
-            "other:net/c1/eth0",
-        ] {
-            assert_eq!(parse_alias("node-1", text), None, "{text}");
-        }
-        assert_eq!(
-            alias(&AttachmentId {
-                container_id: "x".repeat(300),
-                ..id
-            }),
-            None
-        );
-    }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     attachment::{Attachment, AttachmentId},
-    cluster, error, recovery,
+    error, interface_record, live,
     session::Session,
 };
 
@@ -61,10 +61,10 @@ pub fn release(
     record: Option<(&Attachment, &Entry)>,
     cause: Cause,
 ) -> Result<Vec<IpAddr>, Error> {
-    if let Some(information) = session.cluster_information()? {
-        if !information.spec.ready() {
-            return record_intent(session, id).map(|()| Vec::new());
-        }
+    if let Some(information) = session.cluster_information()?
+        && !information.spec.ready()
+    {
+        return record_intent(session, id).map(|()| Vec::new());
     }
     let others = session.attachments(&format!("{}/{}/", id.network, id.container_id))?;
     let shared = others.iter().any(|(other, ..)| other != id);
@@ -113,7 +113,7 @@ pub fn release(
     Ok(released)
 }
 
-/// Deletes record and endpoint with the addresses. An endpoint that names another container is its successor's.
+/// Deletes the records and the endpoint with the addresses. An endpoint that names another container is its successor's.
 fn companions(
     session: &Session<'_>,
     id: &AttachmentId,
@@ -127,19 +127,27 @@ fn companions(
         key: entry.key.clone(),
         revision: entry.revision,
     });
+    if let Some(name) = &attachment.host_interface
+        && let Some(entry) = interface_record::owned(session, id, name)?
+    {
+        writes.push(Write::Delete {
+            key: entry.key,
+            revision: entry.revision,
+        });
+    }
     let endpoint = attachment
         .endpoint
         .as_deref()
         .and_then(|key| key.parse::<Key>().ok());
     if let Some(stored) = endpoint.map(|key| session.get(&key)).transpose()?.flatten() {
         // One that cannot be read is left for `calicoctl`: it may be anybody's.
-        if let Ok(endpoint) = stored.decode::<WorkloadEndpoint>() {
-            if endpoint.spec.container_id == id.container_id {
-                writes.push(Write::Delete {
-                    key: stored.key,
-                    revision: stored.revision,
-                });
-            }
+        if let Ok(endpoint) = stored.decode::<WorkloadEndpoint>()
+            && endpoint.spec.container_id == id.container_id
+        {
+            writes.push(Write::Delete {
+                key: stored.key,
+                revision: stored.revision,
+            });
         }
     }
     Ok(RefCell::new(writes))
@@ -160,12 +168,7 @@ fn release_older_handles(
                 .as_ref()
                 .map(|pod| names::legacy_pod_handle(&pod.namespace, &pod.name)),
         );
-        handles.extend(
-            attachment
-                .host_interface
-                .as_deref()
-                .map(recovery::anonymous_handle),
-        );
+        handles.extend(attachment.host_interface.as_deref().map(live::anonymous_handle));
     }
     if attachment.is_none_or(|attachment| attachment.pod.is_none()) {
         handles.push(id.container_id.clone());

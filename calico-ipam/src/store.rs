@@ -27,7 +27,7 @@ impl NodeStore {
 pub(crate) fn open(path: &Path, _log: &Log) -> Result<NodeStore, Error> {
     let _ = path;
     Ok(NodeStore {
-        store: Box::new(MemoryStore::new(datastore::MemoryOptions::default())),
+        store: Box::new(MemoryStore::new(datastore::MemoryOptions::embedded())),
         incarnation: "memory".to_owned(),
     })
 }

@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: Apache-2.0
+//! ADD: checks, addresses and records in one commit, then the kernel, then the result. The order of steps, and what
+//! takes each back, is here; how each is done is in the modules named.
+
+use std::net::IpAddr;
+
+use calico_ipam::{
+    assign,
+    attachment::{AttachedAddress, Attachment},
+    cluster, live,
+    log::Log,
+    plugin::{KNOWN_ARGS, check_allocations},
+    release::{self, Cause},
+    session::Session,
+};
+use cni_plugin::{AddResult, Attachment as Request, Call, Code, Dns, Error, Interface, IpConfig, Route};
+use datastore::{Entry, Write};
+use kernel::{MacAddress, Namespace, Netlink, Opened};
+use model::WorkloadEndpoint;
+
+use crate::{
+    addresses::{self, Obtained},
+    config::Config,
+    context::Context,
+    inspect,
+    interface_name::{self, Choice},
+    mtu, policy_wait, step,
+    undo::Undo,
+    wiring::{self, HOST_MAC, Plan},
+    workload::{Wiring, Workload},
+};
+
+/// Serves ADD.
+pub fn add(config: &Config, log: &Log, call: &Call, request: &Request) -> Result<AddResult, Error> {
+    request.args.require_known(&KNOWN_ARGS)?;
+    let namespace = open_namespace(request)?;
+    if !config.annotations.floating.is_empty() && !config.allow_floating_addresses {
+        let message = "annotation cni.projectcalico.org/floatingIPs is not allowed; set \"feature_control.floating_ips\": true";
+        return Err(Error::new(Code::InvalidConfig, message));
+    }
+    for gate in &config.readiness_gates {
+        gate.wait()?;
+    }
+    let session = Session::open(&config.settings, log)?;
+    assign::prepare(&session)?;
+    let workload = Workload::of(&session, config, request);
+    let context = Context {
+        session: &session,
+        config,
+        call,
+        request,
+        workload,
+        namespace,
+    };
+
+    if let Some((attachment, entry)) = session.attachment(&context.workload.id)? {
+        if let Some(result) = context.repeat(&attachment, &entry)? {
+            return Ok(result);
+        }
+    }
+    context.first()
+}
+
+/// Opens the container's namespace; ADD needs it.
+fn open_namespace(request: &Request) -> Result<Namespace, Error> {
+    let invalid = |message: String| Error::new(Code::InvalidEnvironment, message);
+    let path = request
+        .netns
+        .as_deref()
+        .ok_or_else(|| invalid("required env variables [CNI_NETNS] missing".into()))?;
+    match Namespace::open(path)
+        .map_err(|problem| calico_ipam::error::kernel(&problem).context("CNI_NETNS"))?
+    {
+        Opened::Namespace(namespace) => Ok(namespace),
+        Opened::Missing => Err(invalid(format!("CNI_NETNS {} does not exist", path.display()))),
+        Opened::NotANamespace => Err(invalid(format!(
+            "CNI_NETNS {} is no network namespace",
+            path.display()
+        ))),
+    }
+}
+
+impl Context<'_> {
+    /// The first ADD of an attachment.
+    fn first(&self) -> Result<AddResult, Error> {
+        let Self { session, config, .. } = self;
+        let mut host = Netlink::open().map_err(|problem| calico_ipam::error::kernel(&problem))?;
+        let mtu = mtu::decide(config, &mut host)?;
+        let mac = self.mac()?;
+        let mut undo = Undo::new(session.log);
+        let (choice, obtained) = self.assign(mac, mtu, &mut undo)?;
+        step::done("assigned");
+        undo.push("addresses", || self.release());
+
+        let plan = self.plan(&choice.name, mac, mtu, &obtained.addresses);
+        wiring::build(&plan, &self.namespace, &mut host, session.log, &mut undo)?;
+        self.wait_for_policy(&plan);
+        for attached in &obtained.addresses {
+            session.log.info(format_args!(
+                "added {} address={} interface={}",
+                self.workload.id.handle(),
+                attached.address,
+                choice.name
+            ));
+        }
+        session.log.info(format_args!(
+            "traffic to other hosts and to the outside needs routed-agent (routes, NAT, forwarding)"
+        ));
+        undo.keep();
+        Ok(self.result(&plan, obtained.dns))
+    }
+
+    /// A further ADD of an attachment that has a record: the same result if it is intact, a rebuilt interface with
+    /// the same addresses if it is not. `None` if the addresses are not its own any more.
+    fn repeat(&self, attachment: &Attachment, entry: &Entry) -> Result<Option<AddResult>, Error> {
+        let Self {
+            session,
+            config,
+            workload,
+            ..
+        } = self;
+        let managed = attachment
+            .addresses
+            .iter()
+            .filter(|attached| attached.sequence.is_some());
+        let managed: Vec<IpAddr> = managed.map(|attached| attached.address).collect();
+        let complete = attachment.host_interface.is_some() && !attachment.addresses.is_empty();
+        if !complete || check_allocations(session, &workload.id, &managed).is_err() {
+            session.log.warning(format_args!(
+                "{}: the record of an earlier ADD does not hold; starting anew",
+                workload.id.handle()
+            ));
+            let _lock = session.lock()?;
+            release::release(session, &workload.id, Some((attachment, entry)), Cause::FailedAdd)?;
+            return Ok(None);
+        }
+        let mut host = Netlink::open().map_err(|problem| calico_ipam::error::kernel(&problem))?;
+        let name = attachment.host_interface.clone().unwrap_or_default();
+        let mac = attachment.mac.as_deref().and_then(|mac| mac.parse().ok());
+        let mtu = Some(attachment.mtu).filter(|mtu| *mtu > 0);
+        let mut plan = self.plan(&name, mac.unwrap_or(HOST_MAC), mtu, &attachment.addresses);
+        if let Some(found) = inspect::intact(&plan, mac.is_some(), &self.namespace, &mut host)? {
+            session.log.info(format_args!(
+                "{}: repeated ADD, nothing to do",
+                workload.id.handle()
+            ));
+            plan.mac = found;
+            return Ok(Some(self.result(&plan, Dns::default())));
+        }
+        session.log.warning(format_args!(
+            "{}: the interface is gone or damaged; rebuilding it",
+            workload.id.handle()
+        ));
+        if mac.is_none() {
+            plan.mac = self.mac()?;
+        }
+        let rebuilt = Attachment {
+            namespace_path: self.request.netns.clone(),
+            mac: Some(plan.mac.to_string()),
+            ..attachment.clone()
+        };
+        session.commit(vec![Write::update(entry.key.clone(), &rebuilt, entry.revision)])?;
+        let failed = |problem: kernel::Error| calico_ipam::error::kernel(&problem);
+        host.delete_link_by_name(&name).map_err(failed)?;
+        self.remove_own_leftover()?;
+        let mut undo = Undo::new(session.log);
+        wiring::build(&plan, &self.namespace, &mut host, session.log, &mut undo)?;
+        undo.keep();
+        Ok(Some(self.result(&plan, Dns::default())))
+    }
+
+    /// Addresses and all records, in one commit.
+    fn assign<'u>(
+        &'u self,
+        mac: MacAddress,
+        mtu: Option<u32>,
+        undo: &mut Undo<'u>,
+    ) -> Result<(Choice, Obtained), Error> {
+        let Self {
+            session,
+            config,
+            workload,
+            ..
+        } = self;
+        let delegated = if config.is_own_ipam() {
+            None
+        } else {
+            let obtained = addresses::delegate(session, config, self.call)?;
+            undo.push("delegated addresses", || {
+                addresses::release_delegate(config, self.call).map_err(|problem| problem.to_string())
+            });
+            step::done("delegated IPAM");
+            Some(obtained)
+        };
+        let _lock = session.lock()?;
+        let choice = interface_name::choose(session, workload, &config.interface_prefix)?;
+        let (endpoint, random) = (self.stored_endpoint()?, cluster::random()?);
+        let mut records = |addresses: &[AttachedAddress]| {
+            self.records(&choice, mac, mtu, addresses, endpoint.as_ref(), random)
+        };
+        let obtained = match delegated {
+            Some(obtained) => {
+                session.commit(records(&obtained.addresses))?;
+                obtained
+            }
+            None => addresses::obtain(session, config, workload, self.call, self.request, &mut records)?,
+        };
+        Ok((choice, obtained))
+    }
+
+    /// The endpoint that is stored under this workload's name, if any: an earlier sandbox's of the same pod.
+    fn stored_endpoint(&self) -> Result<Option<Entry>, Error> {
+        let Ok(name) = self.workload.endpoint_name() else {
+            return Ok(None);
+        };
+        let key = model::Key::namespaced(
+            model::Kind::WorkloadEndpoint,
+            self.workload.endpoint_namespace(),
+            name,
+        );
+        self.session.get(&key)
+    }
+
+    fn records(
+        &self,
+        choice: &Choice,
+        mac: MacAddress,
+        mtu: Option<u32>,
+        attached: &[AttachedAddress],
+        stored_endpoint: Option<&Entry>,
+        random: [u8; 16],
+    ) -> Vec<Write> {
+        let Self {
+            session,
+            config,
+            workload,
+            ..
+        } = self;
+        let (mac, addresses) = (
+            mac.to_string(),
+            attached.iter().map(|one| one.address).collect::<Vec<_>>(),
+        );
+        let wiring = Wiring {
+            host_interface: &choice.name,
+            mac: &mac,
+            addresses: &addresses,
+            annotations: &config.annotations,
+        };
+        let endpoint = match workload.endpoint(&wiring) {
+            Ok(endpoint) => Some(endpoint),
+            Err(problem) => {
+                session
+                    .log
+                    .warning(format_args!("no WorkloadEndpoint is stored: {problem}"));
+                None
+            }
+        };
+        let attachment = Attachment {
+            created: session.now().unix_seconds(),
+            namespace_path: self.request.netns.clone(),
+            pod: workload.pod.clone(),
+            host_interface: Some(choice.name.clone()),
+            mac: Some(mac.clone()),
+            mtu: mtu.unwrap_or_default(),
+            addresses: attached.to_vec(),
+            delegated_ipam: (!config.is_own_ipam()).then(|| config.ipam_type.clone()),
+            endpoint: endpoint.as_ref().map(|endpoint| endpoint.key().to_string()),
+            ..Attachment::default()
+        };
+        let mut writes = vec![Write::create(workload.id.key(), &attachment)];
+        writes.extend(choice.write.clone());
+        writes.extend(endpoint.map(|endpoint| write_endpoint(session, endpoint, stored_endpoint, random)));
+        writes
+    }
+
+    fn release(&self) -> Result<(), String> {
+        let Self {
+            session, workload, ..
+        } = self;
+        let release = || {
+            let _lock = session.lock()?;
+            let record = session.attachment(&workload.id)?;
+            let record = record.as_ref().map(|(attachment, entry)| (attachment, entry));
+            release::release(session, &workload.id, record, Cause::FailedAdd)
+        };
+        release().map(drop).map_err(|problem: Error| problem.to_string())
+    }
+
+    /// An interface of our making that lost its host side's name or was moved: the record says it is ours.
+    fn remove_own_leftover(&self) -> Result<(), Error> {
+        let interface = self.request.interface.as_str();
+        let remove = || Netlink::open()?.delete_link_by_name(interface).map(drop);
+        let removed = self.namespace.visit(remove).and_then(|result| result);
+        removed.map_err(|problem| calico_ipam::error::kernel(&problem))
+    }
+
+    fn wait_for_policy(&self, plan: &Plan<'_>) {
+        if let Some(limit) = self.config.policy_timeout {
+            policy_wait::wait(
+                self.config,
+                &self.workload,
+                plan.host_interface,
+                limit,
+                self.session.log,
+            );
+        }
+    }
+
+    /// The MAC address of the container's side: annotation, then `runtimeConfig.mac`, then `CNI_ARGS` MAC, else a
+    /// random locally administered one.
+    fn mac(&self) -> Result<MacAddress, Error> {
+        if let Some(mac) = self.config.annotations.hardware_address {
+            return Ok(MacAddress(mac));
+        }
+        let requested = self
+            .call
+            .config
+            .runtime
+            .mac
+            .as_deref()
+            .or_else(|| self.request.args.value("MAC"));
+        if let Some(text) = requested {
+            return crate::annotations::parse_mac(text)
+                .map(MacAddress)
+                .ok_or_else(|| {
+                    let message = format!(
+                        "requested MAC address {text:?} is not valid; write for example ca:fe:ca:fe:ca:fe"
+                    );
+                    Error::new(Code::InvalidConfig, message)
+                });
+        }
+        // A unicast, locally administered address.
+        let [first, b, c, d, e, f, ..] = cluster::random()?;
+        Ok(MacAddress([first & !1 | 2, b, c, d, e, f]))
+    }
+
+    fn result(&self, plan: &Plan<'_>, ipam_dns: Dns) -> AddResult {
+        let sandbox = self
+            .request
+            .netns
+            .as_deref()
+            .map(|path| path.display().to_string())
+            .unwrap_or_default();
+        let host = Interface {
+            name: plan.host_interface.to_owned(),
+            mac: HOST_MAC.to_string(),
+            mtu: plan.mtu.unwrap_or_default(),
+            ..Interface::default()
+        };
+        let container = Interface {
+            name: plan.interface.to_owned(),
+            mac: plan.mac.to_string(),
+            mtu: plan.mtu.unwrap_or_default(),
+            sandbox,
+            ..Interface::default()
+        };
+        let ip = |address: &IpAddr| IpConfig {
+            interface: Some(1),
+            address: addresses::full_prefix(*address),
+            gateway: None,
+        };
+        let route = |destination: &ipnet::IpNet| {
+            plan.gateway(destination)
+                .map(|gateway| Route::new(*destination, Some(gateway)))
+        };
+        let configured = &self.call.config.dns;
+        AddResult {
+            interfaces: vec![host, container],
+            ips: plan.addresses.iter().map(ip).collect(),
+            routes: plan.destinations.iter().filter_map(route).collect(),
+            dns: if configured.is_empty() {
+                ipam_dns
+            } else {
+                configured.clone()
+            },
+        }
+    }
+}
+
+/// Creates the endpoint, or replaces the one of an earlier sandbox, keeping what others added to its metadata.
+fn write_endpoint(
+    session: &Session<'_>,
+    mut endpoint: WorkloadEndpoint,
+    stored: Option<&Entry>,
+    random: [u8; 16],
+) -> Write {
+    let key = endpoint.key();
+    if let Some(entry) = stored {
+        if let Ok(earlier) = entry.decode::<WorkloadEndpoint>() {
+            endpoint.metadata.uid = earlier.metadata.uid;
+            endpoint.metadata.creation_timestamp = earlier.metadata.creation_timestamp;
+            endpoint.metadata.annotations = earlier.metadata.annotations;
+        }
+        return Write::update(key, &endpoint, entry.revision);
+    }
+    endpoint.metadata.complete(random, session.now());
+    Write::create(key, &endpoint)
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+//! DEL: the interface first, then the connections, then everything in the store in one commit, so that an address is
+//! never free while a link still has it. Needs neither agent nor namespace nor an earlier result; goes on past
+//! failures, reports them, and can be repeated.
+
+use std::net::IpAddr;
+
+use calico_ipam::{
+    attachment::{Attachment, AttachmentId},
+    error, interface_record, live,
+    log::Log,
+    plugin::{KNOWN_ARGS, all, pod},
+    release::{self, Cause},
+    session::Session,
+};
+use cni_plugin::{Attachment as Request, Call, Error};
+use kernel::{Namespace, Netlink, Opened};
+use model::names;
+
+use crate::{addresses, config::Config, step, workload::Workload};
+
+/// Serves DEL.
+pub fn del(config: &Config, log: &Log, call: &Call, request: &Request) -> Result<(), Error> {
+    request.args.require_known(&KNOWN_ARGS)?;
+    let mut failures = Vec::new();
+    let session = match Session::open(&config.settings, log) {
+        Ok(session) => session,
+        Err(problem) => {
+            // What can be cleaned without the store is; the runtime comes back for the rest.
+            failures.extend(remove_from_namespace(request).err());
+            failures.push(problem);
+            return all(failures);
+        }
+    };
+    let workload = Workload::of(&session, config, request);
+    let id = &workload.id;
+    let record = session.attachment(id).unwrap_or_else(|problem| {
+        failures.push(problem);
+        None
+    });
+    match &record {
+        Some((attachment, _)) => failures.extend(remove_interface(&session, id, attachment).err()),
+        None => {
+            let name = workload.calico_interface(&config.interface_prefix);
+            failures.extend(remove_unrecorded(&session, id, &name, request).err());
+        }
+    }
+    step::done("interface removed");
+    let delegated = record.as_ref().map_or_else(
+        || (!config.is_own_ipam()).then_some(config.ipam_type.as_str()),
+        |(attachment, _)| attachment.delegated_ipam.as_deref(),
+    );
+    if delegated.is_some() {
+        failures.extend(addresses::release_delegate(config, call).err());
+        step::done("delegated IPAM released");
+    }
+    // A failure so far keeps the records: they say what is still to be undone.
+    all(failures)?;
+    let _lock = session.lock()?;
+    let record = session.attachment(id)?;
+    let record = record.as_ref().map(|(attachment, entry)| (attachment, entry));
+    let released = release::release(&session, id, record, Cause::Del)?;
+    if let (None, Some(pod)) = (record, pod(request)) {
+        release::release_handle(
+            &session,
+            &names::legacy_pod_handle(&pod.namespace, &pod.name),
+            Cause::Del,
+        )?;
+    }
+    step::done("released");
+    let released: Vec<String> = released.iter().map(ToString::to_string).collect();
+    log.info(format_args!(
+        "deleted {} {} addresses=[{}]",
+        id.handle(),
+        id.interface,
+        released.join(" ")
+    ));
+    Ok(())
+}
+
+/// Removes the interface of an attachment: by name, but only while the name is this attachment's.
+pub fn remove_interface(
+    session: &Session<'_>,
+    id: &AttachmentId,
+    attachment: &Attachment,
+) -> Result<(), Error> {
+    let Some(name) = attachment.host_interface.as_deref() else {
+        return Ok(());
+    };
+    let ours = interface_record::owned(session, id, name)?.is_some();
+    let addresses: Vec<IpAddr> = attachment
+        .addresses
+        .iter()
+        .map(|attached| attached.address)
+        .collect();
+    let remove = || -> kernel::Result<()> {
+        let mut host = Netlink::open()?;
+        if let Some(link) = host.link_by_name(name)? {
+            let named = link
+                .alias
+                .as_deref()
+                .and_then(|alias| live::parse_alias(&session.node, alias));
+            // An alias is proof; without one (killed before it was set) the record of the name decides.
+            if named.as_ref().map_or(ours, |named| named == id) {
+                host.delete_link(&link)?;
+            }
+        }
+        kernel::conntrack::delete_entries(&addresses).map(drop)
+    };
+    remove().map_err(|problem| error::kernel(&problem))
+}
+
+/// Removes what an ADD without a record here may have left: by another program, or before the store was lost.
+fn remove_unrecorded(
+    session: &Session<'_>,
+    id: &AttachmentId,
+    name: &str,
+    request: &Request,
+) -> Result<(), Error> {
+    let mut addresses = Vec::new();
+    let remove = |addresses: &mut Vec<IpAddr>| -> kernel::Result<()> {
+        for live in live::interfaces(&session.node)?
+            .into_iter()
+            .filter(|live| live.id.as_ref() == Some(id))
+        {
+            Netlink::open()?.delete_link_by_name(&live.name)?;
+            addresses.extend(live.addresses);
+        }
+        Ok(())
+    };
+    remove(&mut addresses).map_err(|problem| error::kernel(&problem))?;
+    remove_from_namespace(request)?;
+    let released = release::release_handle(session, &live::anonymous_handle(name), Cause::Del)?;
+    addresses.extend(released);
+    kernel::conntrack::delete_entries(&addresses)
+        .map(drop)
+        .map_err(|problem| error::kernel(&problem))
+}
+
+/// Removes the interface from the container's side, if there is a namespace with one of a pair's kind.
+fn remove_from_namespace(request: &Request) -> Result<(), Error> {
+    let Some(path) = request.netns.as_deref() else {
+        return Ok(());
+    };
+    let remove = || -> kernel::Result<()> {
+        let Opened::Namespace(namespace) = Namespace::open(path)? else {
+            return Ok(());
+        };
+        namespace.visit(|| {
+            let mut socket = Netlink::open()?;
+            match socket.link_by_name(request.interface.as_str())? {
+                Some(link) if matches!(link.kind.as_deref(), Some("veth" | "netkit")) => {
+                    socket.delete_link(&link).map(drop)
+                }
+                _ => Ok(()),
+            }
+        })?
+    };
+    remove().map_err(|problem| error::kernel(&problem))
+}

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The pair that joins a container to its host: made, set up on both sides, and looked at again. What is set, and in
+//! which order, follows Calico (interfaces, sysctls, routes), with these differences: `rp_filter` is set before the
+//! link is up; the next hop is a permanent neighbour, so nothing waits for ARP; MACs are part of the creation, so
+//! nothing changes them afterwards; the host side carries its attachment as its alias.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::AsFd as _,
+};
+
+use cni_plugin::{Code, Error};
+use ipnet::IpNet;
+use kernel::{
+    AddrGenMode, AddressFlags, Batch, Ipv4Conf, Link, LinkChange, LinkId, MacAddress, Namespace, Netlink,
+    PairKind, PairSpec, PeerSpec, Request, Route, sysctl,
+};
+use model::prefix;
+
+use calico_ipam::{error, log::Log};
+
+use crate::{ipv6, step, undo::Undo};
+
+/// MAC address of every host side: containers of all hosts see the same next hop.
+pub const HOST_MAC: MacAddress = MacAddress([0xee; 6]);
+/// The IPv4 next hop of every container; no interface has it.
+pub const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The IPv6 next hop: the link-local address that `HOST_MAC` makes.
+pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0xecee, 0xeeff, 0xfeee, 0xeeee);
+/// Metric of IPv6 routes in containers, the kernel's default.
+const V6_METRIC: u32 = 1024;
+
+/// What is to be made.
+#[derive(Clone, Debug)]
+pub struct Plan<'a> {
+    /// Name of the host side.
+    pub host_interface: &'a str,
+    /// Name inside the container.
+    pub interface: &'a str,
+    /// Alias of the host side.
+    pub alias: Option<String>,
+    /// MAC address of the container side.
+    pub mac: MacAddress,
+    /// MTU of both sides; `None` is the kernel's default.
+    pub mtu: Option<u32>,
+    /// Queues of both sides.
+    pub queues: u32,
+    /// Driver.
+    pub device: PairKind,
+    /// The container's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Where the container's routes lead; all go through the next hop.
+    pub destinations: Vec<IpNet>,
+    /// Whether the container may forward packets.
+    pub allow_ip_forwarding: bool,
+    /// Whether the container may send from addresses that are not its own.
+    pub allow_other_sources: bool,
+}
+
+impl Plan<'_> {
+    /// Whether an IPv4 address is among the container's.
+    pub fn has_v4(&self) -> bool {
+        self.addresses.iter().any(IpAddr::is_ipv4)
+    }
+
+    /// Whether an IPv6 address is among the container's.
+    pub fn has_v6(&self) -> bool {
+        self.addresses.iter().any(IpAddr::is_ipv6)
+    }
+
+    /// The next hop of a family, if the container has an address of it.
+    pub fn gateway(&self, destination: &IpNet) -> Option<IpAddr> {
+        match destination {
+            IpNet::V4(_) => self.has_v4().then_some(IpAddr::V4(GATEWAY_V4)),
+            IpNet::V6(_) => self.has_v6().then_some(IpAddr::V6(GATEWAY_V6)),
+        }
+    }
+
+    /// Sysctls of the host side that netlink sets: (name, value).
+    pub fn host_ipv4_conf(&self) -> Vec<(Ipv4Conf, u32)> {
+        if !self.has_v4() {
+            return Vec::new();
+        }
+        vec![
+            (Ipv4Conf::RpFilter, u32::from(!self.allow_other_sources)),
+            (Ipv4Conf::RouteLocalnet, 1),
+            (Ipv4Conf::ProxyArp, 1),
+            (Ipv4Conf::Forwarding, 1),
+        ]
+    }
+
+    /// The host's route to each address.
+    pub fn host_routes(&self, interface: u32) -> Vec<Route> {
+        self.addresses
+            .iter()
+            .map(|address| Route::on_link(prefix::host_prefix(*address), interface))
+            .collect()
+    }
+
+    /// The container's routes.
+    pub fn container_routes(&self, interface: u32) -> Vec<Route> {
+        let mut routes = Vec::new();
+        if self.has_v4() {
+            routes.push(Route::on_link(prefix::host_prefix(GATEWAY_V4.into()), interface));
+        }
+        for destination in &self.destinations {
+            if let Some(gateway) = self.gateway(destination) {
+                let mut route = Route::through(*destination, gateway, interface);
+                route.priority = gateway.is_ipv6().then_some(V6_METRIC);
+                routes.push(route);
+            }
+        }
+        routes
+    }
+
+    /// The container's permanent neighbours: the next hops.
+    pub fn gateways(&self) -> Vec<IpAddr> {
+        let v4 = self.has_v4().then_some(IpAddr::V4(GATEWAY_V4));
+        v4.into_iter()
+            .chain(self.has_v6().then_some(IpAddr::V6(GATEWAY_V6)))
+            .collect()
+    }
+}
+
+/// Makes the pair and sets up both sides. On failure nothing is left: the undo stack has the link.
+pub fn build(
+    plan: &Plan<'_>,
+    namespace: &Namespace,
+    host: &mut Netlink,
+    log: &Log,
+    undo: &mut Undo<'_>,
+) -> Result<(), Error> {
+    let link = create(plan, namespace, host, log)?;
+    let name = plan.host_interface.to_owned();
+    undo.push("interface", move || {
+        let mut host = Netlink::open().map_err(|problem| problem.to_string())?;
+        host.delete_link_by_name(&name)
+            .map(drop)
+            .map_err(|problem| problem.to_string())
+    });
+    step::done("pair created");
+    let container_index = link.peer_index.unwrap_or_default();
+    namespace
+        .visit(|| inside(plan, container_index))
+        .and_then(|result| result)
+        .map_err(|problem| error::kernel(&problem).context("set up the container's interface"))?;
+    step::done("container side set up");
+    outside(plan, &link, host, log)
+        .map_err(|problem| error::kernel(&problem).context("set up the host's interface"))?;
+    step::done("host side set up");
+    kernel::conntrack::delete_entries(&plan.addresses)
+        .map_err(|problem| error::kernel(&problem).context("remove old connections of the address"))?;
+    read_back(plan, &link, host)
+}
+
+fn create(plan: &Plan<'_>, namespace: &Namespace, host: &mut Netlink, log: &Log) -> Result<Link, Error> {
+    let spec = PairSpec {
+        kind: plan.device,
+        name: plan.host_interface,
+        mac: Some(HOST_MAC),
+        mtu: plan.mtu,
+        queues: Some(plan.queues).filter(|queues| *queues > 1),
+        peer: PeerSpec {
+            name: plan.interface,
+            namespace: Some(namespace.as_fd()),
+            mac: Some(plan.mac),
+        },
+    };
+    let failed = |problem: kernel::Error| error::kernel(&problem);
+    match host.create_pair(&spec) {
+        Ok(link) => Ok(link),
+        Err(problem) if problem.is_exists() => {
+            if interface_exists(plan.interface, namespace)? {
+                let message = format!(
+                    "{} has an interface {} already that this plugin did not make",
+                    namespace.path().display(),
+                    plan.interface
+                );
+                return Err(Error::new(Code::InvalidConfig, message)
+                    .details("choose another CNI_IFNAME, or run DEL of whatever made it"));
+            }
+            // The name is this attachment's by record, so what has it is a leftover.
+            log.info(format_args!(
+                "removing leftover interface {}",
+                plan.host_interface
+            ));
+            host.delete_link_by_name(plan.host_interface).map_err(failed)?;
+            host.create_pair(&spec).map_err(failed)
+        }
+        Err(problem) if plan.device == PairKind::Netkit && problem.is_unsupported() => {
+            log.warning(format_args!(
+                "this kernel has no netkit devices; a veth pair is made instead"
+            ));
+            host.create_pair(&PairSpec {
+                kind: PairKind::Veth,
+                ..spec
+            })
+            .map_err(failed)
+        }
+        Err(problem) => Err(failed(problem)),
+    }
+}
+
+fn interface_exists(name: &str, namespace: &Namespace) -> Result<bool, Error> {
+    let look = || Netlink::open()?.link_by_name(name);
+    let found = namespace.visit(look).and_then(|result| result);
+    found
+        .map(|link| link.is_some())
+        .map_err(|problem| error::kernel(&problem))
+}
+
+/// The container's side; runs in its namespace.
+fn inside(plan: &Plan<'_>, index: u32) -> kernel::Result<()> {
+    let mut socket = Netlink::open()?;
+    let interface = plan.interface;
+    let index = match index {
+        // Kernels before 6.2 do not say the peer's index.
+        0 => socket.link_by_name(interface)?.map_or(0, |link| link.index),
+        known => known,
+    };
+    if plan.has_v6() {
+        for scope in ["all", "default", "lo"] {
+            ensure(&format!("net/ipv6/conf/{scope}/disable_ipv6"), "0")?;
+        }
+        sysctl::write(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "0")?;
+        sysctl::write(&format!("net/ipv6/conf/{interface}/accept_dad"), "0")?;
+    }
+    let link = LinkId::named(index, interface);
+    let mut batch = Batch::new();
+    for address in &plan.addresses {
+        let flags = if address.is_ipv6() {
+            AddressFlags::NO_DAD
+        } else {
+            AddressFlags::default()
+        };
+        batch.push(Request::add_address(link, prefix::host_prefix(*address), flags));
+    }
+    batch.push(Request::set_link_up(link));
+    for gateway in plan.gateways() {
+        batch.push(Request::add_neighbour(link, gateway, HOST_MAC));
+    }
+    batch.extend(plan.container_routes(index).iter().map(Request::add_route));
+    socket.apply(batch)?;
+    let forwarding = if plan.allow_ip_forwarding { "1" } else { "0" };
+    if plan.has_v4() {
+        ensure("net/ipv4/ip_forward", forwarding)?;
+    }
+    if plan.has_v6() {
+        ensure("net/ipv6/conf/all/forwarding", forwarding)?;
+    }
+    Ok(())
+}
+
+/// Writes a sysctl unless it has the value: a write of some takes the kernel's one networking lock.
+fn ensure(path: &str, value: &str) -> kernel::Result<()> {
+    if sysctl::read(path).is_ok_and(|found| found == value) {
+        Ok(())
+    } else {
+        sysctl::write(path, value)
+    }
+}
+
+/// The host's side. Everything that filters is set before the link is up.
+fn outside(plan: &Plan<'_>, link: &Link, host: &mut Netlink, log: &Log) -> kernel::Result<()> {
+    let name = plan.host_interface;
+    let conf = plan.host_ipv4_conf();
+    let change = LinkChange {
+        alias: plan.alias.as_deref(),
+        ipv4_conf: &conf,
+        addr_gen_mode: plan.has_v6().then_some(AddrGenMode::Eui64),
+        ..LinkChange::default()
+    };
+    let warn = |result: kernel::Result<()>| {
+        if let Err(problem) = result {
+            log.warning(format_args!("{problem}; going on without it"));
+        }
+    };
+    let mut batch = Batch::new();
+    if plan.has_v6() {
+        // The kernel has no IPv6 settings for a device whose IPv6 is off, so that comes first.
+        ensure(&format!("net/ipv6/conf/{name}/disable_ipv6"), "0")?;
+        for (setting, value) in [("accept_dad", "0"), ("proxy_ndp", "1")] {
+            sysctl::write(&format!("net/ipv6/conf/{name}/{setting}"), value)?;
+        }
+        ipv6::forward_from(name, host, log)?;
+    }
+    warn(
+        sysctl::write(&format!("net/ipv6/conf/{name}/accept_ra"), "0").or_else(|problem| {
+            // No IPv6 in this kernel: nothing to refuse.
+            if problem.is_not_found() {
+                Ok(())
+            } else {
+                Err(problem)
+            }
+        }),
+    );
+    if plan.has_v4() {
+        warn(sysctl::write(&format!("net/ipv4/neigh/{name}/proxy_delay"), "0"));
+    }
+    batch.push(Request::change_link(link, &change));
+    batch.push(Request::set_link_up(link));
+    let routes = plan.host_routes(link.index);
+    batch.extend(routes.iter().map(Request::add_route));
+    host.apply(batch)
+}
+
+/// What was made is there: the link, and routes that lead to it and to nothing else.
+fn read_back(plan: &Plan<'_>, link: &Link, host: &mut Netlink) -> Result<(), Error> {
+    for address in &plan.addresses {
+        let found = host
+            .route_lookup(*address)
+            .map_err(|problem| error::kernel(&problem))?;
+        let interface = found.as_ref().and_then(|route| route.interface);
+        if interface != Some(link.index) {
+            let found = found.map_or_else(|| "nowhere".to_owned(), |route| route.to_string());
+            let message = format!(
+                "the route to {address} does not lead to {} but: {found}",
+                plan.host_interface
+            );
+            return Err(Error::new(Code::TryAgainLater, message)
+                .details("another program changes routes of this host"));
+        }
+    }
+    Ok(())
+}
