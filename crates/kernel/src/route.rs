@@ -345,7 +345,11 @@ impl Netlink {
         let mut info = [0; INFO];
         info[0] = family(address);
         info[1] = if address.is_ipv4() { 32 } else { 128 };
-        let flags = libc::RTM_F_FIB_MATCH | libc::RTM_F_LOOKUP_TABLE;
+        // IPv6 answers with the table anyway and refuses to be asked for it.
+        let flags = match address {
+            IpAddr::V4(_) => libc::RTM_F_FIB_MATCH | libc::RTM_F_LOOKUP_TABLE,
+            IpAddr::V6(_) => libc::RTM_F_FIB_MATCH,
+        };
         info[8..12].copy_from_slice(&flags.to_ne_bytes());
         let mut message = Message::new(libc::RTM_GETROUTE, 0).fixed(&info);
         message.address(libc::RTA_DST, address);

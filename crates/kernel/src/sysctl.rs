@@ -5,7 +5,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
 
@@ -15,9 +15,8 @@ const LONGEST: usize = 4096;
 /// Reads a setting, without the line end. `Error::is_not_found` tells a kernel, family or device without it.
 pub fn read(path: &str) -> Result<String> {
     let failed = |error: io::Error| Error::new(format!("read sysctl {path}"), error);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .open(located(path))
+    let mut file = located(path)
+        .and_then(|path| OpenOptions::new().read(true).open(path))
         .map_err(failed)?;
     let mut bytes = [0; LONGEST];
     let length = file.read(&mut bytes).map_err(failed)?;
@@ -28,9 +27,8 @@ pub fn read(path: &str) -> Result<String> {
 /// device without it, `Error::is_read_only` a `/proc/sys` that may not be changed.
 pub fn write(path: &str, value: &str) -> Result<()> {
     let failed = |error: io::Error| Error::new(format!("write {value} to sysctl {path}"), error);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .open(located(path))
+    let mut file = located(path)
+        .and_then(|path| OpenOptions::new().write(true).open(path))
         .map_err(failed)?;
     let written = file.write(value.as_bytes()).map_err(failed)?;
     if written < value.len() {
@@ -41,12 +39,20 @@ pub fn write(path: &str, value: &str) -> Result<()> {
 
 /// Whether the setting exists here.
 pub fn exists(path: &str) -> bool {
-    located(path).exists()
+    located(path).is_ok_and(|path| path.exists())
 }
 
-fn located(path: &str) -> PathBuf {
+/// The file of a setting; refuses paths that would lead out of `/proc/sys`, since they contain names from outside.
+fn located(path: &str) -> io::Result<PathBuf> {
+    let is_name = |component| matches!(component, Component::Normal(_));
+    if path.is_empty() || !Path::new(path).components().all(is_name) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the path leads out of /proc/sys",
+        ));
+    }
     let mut located = PathBuf::with_capacity(64);
     located.push("/proc/sys");
     located.push(path);
-    located
+    Ok(located)
 }

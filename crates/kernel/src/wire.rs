@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The netlink message format (RFC 3549 2.3): a header, a fixed structure, then attributes, all aligned to four bytes.
 //!
-//! Written and read in place. The plugins send about fifteen fixed messages in their life; a typed tree of every
-//! attribute the kernel knows costs them more in size than all the rest of this crate (docs/architecture.md), so that
-//! tree serves as the oracle of the tests instead. Used by every netlink module; knows no subsystem.
+//! Written and read in place: the programs send some fifteen kinds of message, and a reader that takes only what it
+//! asked for cannot trip over an attribute that a newer kernel adds or lengthens. netlink-packet-route, which types
+//! every attribute, is the oracle of the tests instead. Used by every netlink module; knows no subsystem.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

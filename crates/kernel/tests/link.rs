@@ -4,6 +4,7 @@
 mod support;
 
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use kernel::{
@@ -249,4 +250,39 @@ fn thirty_two_threads_make_pairs_at_once() {
         left.iter().map(|link| link.name.as_str()).collect::<Vec<_>>(),
         ["lo"]
     );
+}
+
+#[test]
+fn listings_are_whole_while_links_come_and_go() {
+    if !may_run() {
+        return;
+    }
+    let host = Namespace::create().unwrap();
+    let mut socket = host.socket().unwrap();
+    let staying: Vec<String> = (0..100).map(|number| format!("stays{number}")).collect();
+    for name in &staying {
+        veth(&mut socket, name, &format!("{name}p"));
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let churn = scope.spawn(|| {
+            let mut socket = host.socket().unwrap();
+            let mut made = 0;
+            while !done.load(Ordering::Relaxed) {
+                let link = veth(&mut socket, "goes", "goesp");
+                socket.delete_link(&link).unwrap();
+                made += 1;
+            }
+            made
+        });
+        let listed: Result<Vec<_>, _> = (0..200).map(|_| socket.links()).collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(churn.join().unwrap() > 0);
+        for links in listed.unwrap() {
+            let whole = staying
+                .iter()
+                .all(|name| links.iter().any(|link| link.name == *name));
+            assert!(whole, "{links:?}");
+        }
+    });
 }

@@ -150,3 +150,22 @@ fn sysctls_are_written_in_place_or_refused() {
         assert!(error.is_read_only() && !error.is_not_found(), "{error}");
     });
 }
+
+#[test]
+fn paths_never_lead_out() {
+    for path in [
+        "",
+        "/etc/hostname",
+        "../../etc/hostname",
+        "net/../../../etc/hostname",
+    ] {
+        let error = refused(sysctl::read(path));
+        assert!(
+            error.to_string().ends_with("the path leads out of /proc/sys"),
+            "{error}"
+        );
+        refused(sysctl::write(path, "1"));
+        assert!(!sysctl::exists(path));
+    }
+    assert_eq!(sysctl::read("kernel/ostype").unwrap(), "Linux");
+}
