@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use calico_ipam::{
     assign,
     attachment::{AttachedAddress, Attachment},
-    cluster, live,
+    cluster,
     log::Log,
     plugin::{KNOWN_ARGS, check_allocations},
     release::{self, Cause},
@@ -115,7 +115,7 @@ impl Context<'_> {
     fn repeat(&self, attachment: &Attachment, entry: &Entry) -> Result<Option<AddResult>, Error> {
         let Self {
             session,
-            config,
+            config: _,
             workload,
             ..
         } = self;
@@ -330,8 +330,11 @@ impl Context<'_> {
                 });
         }
         // A unicast, locally administered address.
-        let [first, b, c, d, e, f, ..] = cluster::random()?;
-        Ok(MacAddress([first & !1 | 2, b, c, d, e, f]))
+        let random = cluster::random()?;
+        let mut mac = [0; 6];
+        mac.copy_from_slice(&random[..6]);
+        mac[0] = mac[0] & !1 | 2;
+        Ok(MacAddress(mac))
     }
 
     fn result(&self, plan: &Plan<'_>, ipam_dns: Dns) -> AddResult {

@@ -149,12 +149,6 @@ pub fn parse_mac(text: &str) -> Option<[u8; 6]> {
     usable.then_some(mac)
 }
 
-/// The text form of a MAC address.
-pub fn format_mac(mac: [u8; 6]) -> String {
-    let [a, b, c, d, e, f] = mac;
-    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,7 +179,10 @@ mod tests {
         assert_eq!(parsed.addresses.len(), 2);
         assert_eq!(parsed.floating.len(), 2);
         assert_eq!(parsed.allowed_source_prefixes.len(), 1);
-        assert_eq!(format_mac(parsed.hardware_address.unwrap()), "ca:fe:ca:fe:ca:fe");
+        assert_eq!(
+            parsed.hardware_address,
+            Some([0xca, 0xfe, 0xca, 0xfe, 0xca, 0xfe])
+        );
         assert_eq!(
             parse(&[("ipAddrs", "")]).unwrap(),
             Annotations::default(),

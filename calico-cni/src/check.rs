@@ -13,15 +13,14 @@ use calico_ipam::{
     session::Session,
 };
 use cni_plugin::{AddResult, Attachment as Request, Call, Code, Error};
-use kernel::{MacAddress, Namespace, Netlink, Opened, Route, RouteFilter, sysctl};
-use model::prefix;
+use kernel::{MacAddress, Namespace, Netlink, Opened};
 
 use crate::{
     addresses,
     config::Config,
     context::Context,
-    inspect,
-    wiring::{HOST_MAC, Plan},
+    inspect::{self, Findings},
+    wiring::HOST_MAC,
     workload::Workload,
 };
 

@@ -34,7 +34,7 @@ struct Reconciled {
 pub fn reconcile(session: &Session<'_>) -> Result<(), Error> {
     let key = Key::local(LocalTable::NodeState, format!("{}/reconciled", session.node));
     let wanted = Reconciled {
-        incarnation: session.incarnation().to_owned(),
+        incarnation: session.incarnation(),
         boot: boot_id(),
     };
     let current = |session: &Session<'_>| -> Result<_, Error> {

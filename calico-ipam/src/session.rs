@@ -5,7 +5,7 @@
 use std::{cell::RefCell, time::Duration};
 
 use cni_plugin::{Code, Error};
-use datastore::{Entry, Listing, Store, Write};
+use datastore::{EmbeddedStore, Entry, Listing, Store, Write};
 use ipam::{Engine, Notice};
 use model::{ClusterInformation, Key, KeyRange, Kind, LocalTable, Timestamp};
 
@@ -18,7 +18,7 @@ use crate::{
     log::Log,
     node_name,
     settings::Settings,
-    store::{self, NodeStore},
+    store,
 };
 
 /// How long to wait for other plugins of this host; below the patience of every runtime.
@@ -32,7 +32,7 @@ pub struct Session<'a> {
     pub node: String,
     /// The log.
     pub log: &'a Log,
-    store: NodeStore,
+    store: EmbeddedStore,
     clock: SystemClock,
     network: KernelNetwork,
     notices: NoticeLog<'a>,
@@ -69,12 +69,12 @@ impl<'a> Session<'a> {
 
     /// The store.
     pub fn store(&self) -> &dyn Store {
-        self.store.store()
+        &self.store
     }
 
     /// Which life of the store this is: it changes when the file is made, replaced or restored.
-    pub fn incarnation(&self) -> &str {
-        self.store.incarnation()
+    pub fn incarnation(&self) -> String {
+        self.store.incarnation().to_string()
     }
 
     /// Runs something with the IPAM engine.

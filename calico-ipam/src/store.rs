@@ -4,30 +4,31 @@
 use std::path::Path;
 
 use cni_plugin::Error;
-use datastore::{MemoryStore, Store};
+use datastore::{EmbeddedStore, OpenOptions, Opened, Provenance};
 
-use crate::log::Log;
+use crate::{error, log::Log};
 
-/// The open store and which life of it this is.
-pub(crate) struct NodeStore {
-    store: Box<dyn Store>,
-    incarnation: String,
-}
-
-impl NodeStore {
-    pub(crate) fn store(&self) -> &dyn Store {
-        &*self.store
+/// Opens the store; makes it if there is none, replaces it if it is damaged.
+pub(crate) fn open(path: &Path, log: &Log) -> Result<EmbeddedStore, Error> {
+    let opened = EmbeddedStore::open(path, OpenOptions::default());
+    let Opened { store, provenance } = opened.map_err(|problem| error::store(&problem))?;
+    let path = path.display();
+    match provenance {
+        Provenance::Existing => {}
+        Provenance::Created => log.info(format_args!("created store {path}")),
+        Provenance::Replaced { moved_to, reason } => {
+            let moved_to =
+                moved_to.map_or_else(String::new, |to| format!("; the old file is {}", to.display()));
+            log.error(format_args!(
+                "store {path} was replaced by a new one: {reason}{moved_to}. Live containers are adopted from the \
+                 kernel; pools and configuration of the old file have to be applied again"
+            ));
+        }
+        Provenance::Restored { reason } | Provenance::Suspect { reason } => {
+            log.warning(format_args!(
+                "store {path} is not as it was left: {reason}. Live containers are checked"
+            ));
+        }
     }
-
-    pub(crate) fn incarnation(&self) -> &str {
-        &self.incarnation
-    }
-}
-
-pub(crate) fn open(path: &Path, _log: &Log) -> Result<NodeStore, Error> {
-    let _ = path;
-    Ok(NodeStore {
-        store: Box::new(MemoryStore::new(datastore::MemoryOptions::embedded())),
-        incarnation: "memory".to_owned(),
-    })
+    Ok(store)
 }
