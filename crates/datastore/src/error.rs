@@ -45,6 +45,21 @@ pub enum StoreError {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// There is no store yet, and it was opened for reading only.
+    #[error("there is no store at {store} yet; the first writer creates it")]
+    Missing {
+        /// Path.
+        store: String,
+    },
+    /// The store was replaced or restored from a copy, now or since this process opened it. Nothing was changed. Facts
+    /// about what runs on this machine have to be brought into it first: open it anew.
+    #[error("{store} is not the store that was opened: {reason}; try again")]
+    Replaced {
+        /// Path.
+        store: String,
+        /// What happened to it.
+        reason: String,
+    },
     /// The disk is full; nothing was changed.
     #[error("{store}: no space left on the device; free some and try again")]
     Full {

@@ -8,6 +8,7 @@
 mod client;
 mod content;
 mod faults;
+mod options;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -19,6 +20,7 @@ use model::{Key, KeyRange};
 pub use client::Counts;
 pub use content::Snapshot;
 pub use faults::{Fault, FaultPlan, Rates, Step};
+pub use options::MemoryOptions;
 
 use crate::{
     error::StoreError,
@@ -27,40 +29,6 @@ use crate::{
 use client::Client;
 use content::Shared;
 use watch::MemoryWatch;
-
-/// How a [`MemoryStore`] behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryOptions {
-    /// Whether batches are applied wholly or not at all. If not, write by write in the given order.
-    pub atomic: bool,
-    /// Whether hints are applied; if not, hinted lists return everything.
-    pub hints: bool,
-    /// How many changes are remembered for watches that are behind.
-    pub history: usize,
-    /// How many journal lines are kept.
-    pub journal: usize,
-}
-
-impl MemoryOptions {
-    /// Behaves as the embedded store.
-    pub fn embedded() -> Self {
-        Self {
-            atomic: true,
-            hints: true,
-            history: 10_000,
-            journal: 10_000,
-        }
-    }
-
-    /// Behaves as a Kubernetes API server: one write at a time, no hints.
-    pub fn kubernetes() -> Self {
-        Self {
-            atomic: false,
-            hints: false,
-            ..Self::embedded()
-        }
-    }
-}
 
 /// One client of a store in memory. Clones are the same client; [`MemoryStore::client`] makes a further one.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use std::{
 
 use model::{Key, KeyRange};
 
-use super::MemoryOptions;
+use super::options::MemoryOptions;
 use crate::{
     error::StoreError,
     projection::Projection,

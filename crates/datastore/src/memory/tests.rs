@@ -6,7 +6,29 @@ use std::time::Duration;
 use model::Key;
 
 use super::*;
-use crate::store::WatchEvent;
+use crate::{conformance::conformance_tests, store::WatchEvent};
+
+fn memory(options: MemoryOptions) -> Box<dyn Store> {
+    Box::new(MemoryStore::new(options))
+}
+
+mod as_embedded {
+    use super::*;
+
+    conformance_tests!(|| memory(MemoryOptions::embedded()), remembering 50: || memory(MemoryOptions {
+        history: 50,
+        ..MemoryOptions::embedded()
+    }));
+}
+
+mod as_kubernetes {
+    use super::*;
+
+    conformance_tests!(|| memory(MemoryOptions::kubernetes()), remembering 50: || memory(MemoryOptions {
+        history: 50,
+        ..MemoryOptions::kubernetes()
+    }));
+}
 
 fn handle(name: &str) -> Key {
     Key::Handle(name.to_owned())

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One writer at a time, across processes and threads: an exclusive `flock` on a file beside the database.
+//!
+//! SQLite's own lock is waited for by sleeping and trying again, which is slow and unfair under load; the kernel hands
+//! a `flock` on in the order of arrival. `flock` knows no time limit, so a wait happens in a thread of its own, which
+//! is left behind when the time is over and lets go of the lock if it ever gets it. A lock dies with its process.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Holds the lock until dropped.
+#[derive(Debug)]
+pub(super) struct WriteGuard {
+    _file: File,
+}
+
+/// Why the lock was not taken.
+#[derive(Debug)]
+pub(super) enum LockError {
+    /// Somebody else held it all the time.
+    Timeout,
+    /// The lock file cannot be used.
+    Io(io::Error),
+}
+
+impl From<io::Error> for LockError {
+    fn from(problem: io::Error) -> Self {
+        Self::Io(problem)
+    }
+}
+
+/// Takes the lock, waiting at most `patience`.
+pub(super) fn acquire(path: &Path, patience: Duration) -> Result<WriteGuard, LockError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let file = lock(open(path)?, deadline)?;
+        // Somebody may have deleted the file meanwhile: then the next one locks another file.
+        let current = fs::metadata(path).map(|found| found.ino()).ok();
+        if current == Some(file.metadata()?.ino()) {
+            return Ok(WriteGuard { _file: file });
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
+fn lock(file: File, deadline: Instant) -> Result<File, LockError> {
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(problem)) => return Err(problem.into()),
+    }
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new()
+        .name("store-lock".to_owned())
+        .spawn(move || {
+            let result = loop {
+                match file.lock() {
+                    Err(problem) if problem.kind() == io::ErrorKind::Interrupted => {}
+                    result => break result,
+                }
+            };
+            // If nobody waits any more, the file is dropped here and the lock with it.
+            let _ = sender.send(result.map(|()| file));
+        })?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    match receiver.recv_timeout(left) {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(LockError::Timeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_second_holder_waits_until_the_first_lets_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let first = acquire(&path, LONG).unwrap();
+        assert!(matches!(
+            acquire(&path, Duration::from_millis(20)),
+            Err(LockError::Timeout)
+        ));
+        let waiting = thread::spawn({
+            let path = path.clone();
+            move || acquire(&path, LONG).map(drop)
+        });
+        assert!(!waiting.is_finished());
+        drop(first);
+        waiting.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_wait_that_was_given_up_does_not_keep_the_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let first = acquire(&path, LONG).unwrap();
+        for _ in 0..8 {
+            assert!(acquire(&path, Duration::from_millis(1)).is_err());
+        }
+        drop(first);
+        acquire(&path, LONG).unwrap();
+    }
+
+    #[test]
+    fn a_deleted_lock_file_does_not_let_two_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let first = acquire(&path, LONG).unwrap();
+        let waiting = thread::spawn({
+            let path = path.clone();
+            move || acquire(&path, LONG)
+        });
+        fs::remove_file(&path).unwrap();
+        let second = acquire(&path, LONG).unwrap();
+        drop(first);
+        // The waiter now gets the lock of the deleted file, and must go on to wait for the second holder.
+        assert!(!waiting.is_finished());
+        drop(second);
+        waiting.join().unwrap().unwrap();
+    }
+}
