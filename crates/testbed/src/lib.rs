@@ -1,1 +1,45 @@
-//! Placeholder.
+// SPDX-License-Identifier: Apache-2.0
+//! The test bed: hosts and containers as network namespaces on one machine, and the real programs that run on them.
+//! What tests of several crates share, and what the playground (`make demo`) shows.
+//!
+//! The tour:
+//! - [`Host`] is a namespace with a machine name, folders, an uplink to a [`Router`] and, where a runtime needs it, a root file
+//!   system view of its own. [`Container`] is a namespace with a small server in it. Both are a [`Place`].
+//! - In a place one runs a [`Program`], sends a [`probe`], and [`view`]s what the kernel has.
+//! - [`cni`] runs plugins through a network list as `libcni` does. [`containerd`] and [`podman`] are real ones.
+//! - [`peers`] says what is installed, and makes what is not a visible skip. [`binaries`] finds our own programs.
+//!
+//! Everything goes when its value is dropped: processes, mounts, namespaces, folders. What a killed test bed left behind is
+//! swept up by the next. Nothing touches the machine's own network or its configuration.
+
+pub mod binaries;
+pub mod cni;
+mod container;
+pub mod containerd;
+mod folders;
+pub mod go;
+pub mod go_programs;
+mod host;
+mod image;
+mod name;
+mod namespace;
+pub mod node;
+pub mod peers;
+mod place;
+pub mod podman;
+mod private_root;
+pub mod probe;
+mod process;
+mod router;
+mod server;
+pub mod view;
+
+pub use container::{Container, PORT};
+pub use folders::Folders;
+pub use host::Host;
+pub use image::{IMAGE, write_image};
+pub use place::Place;
+pub use private_root::run as run_host_init;
+pub use process::{Answer, PATIENCE, Program, Running, eventually};
+pub use router::{Router, Uplink};
+pub use server::serve;
