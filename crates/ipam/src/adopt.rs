@@ -13,7 +13,6 @@ use ipnet::IpNet;
 use model::{AffinityOwner, AllocationAttribute, IpamBlock, Key, names::effective_handle};
 
 use crate::{
-    affinity::Claim,
     allocation::attribute,
     block,
     engine::Engine,
@@ -98,7 +97,9 @@ impl Adoption<'_, '_> {
         if let Some(stored) = locator.block_of(address)? {
             return Ok(Some(stored));
         }
-        let cidr = locator.expected(address)?.ok_or(AdoptError::NotInPool { address })?;
+        let cidr = locator
+            .expected(address)?
+            .ok_or(AdoptError::NotInPool { address })?;
         if let Some(existing) = locator.overlapping(&cidr)? {
             return Err(AdoptError::BlockOverlap {
                 address,
@@ -119,14 +120,13 @@ impl Adoption<'_, '_> {
                 _ => None,
             });
         }
-        Ok(match operation.claim(&self.owner, cidr, &mut |_| Ok(true))? {
-            Claim::Owned(stored) => Some(stored),
-            Claim::Lost => None,
-        })
+        Ok(operation.claim(&self.owner, cidr, &mut |_| Ok(true))?)
     }
 
     fn adopt_one(&self, plan: &mut Plan, cidr: IpNet, address: std::net::IpAddr) -> Result<(), AdoptError> {
-        let Some((stored, changed)) = plan.blocks.get_mut(&cidr) else { return Ok(()) };
+        let Some((stored, changed)) = plan.blocks.get_mut(&cidr) else {
+            return Ok(());
+        };
         let block = &mut stored.value;
         let ordinal = block.ordinal(address).ok_or(AdoptError::NotInPool { address })?;
         let outcome = match block.attribute(ordinal) {
@@ -152,7 +152,10 @@ impl Adoption<'_, '_> {
             block::assign_ordinal(block, ordinal, &self.attribute).sequence
         };
         if let AdoptOutcome::Replaced { previous: Some(id) } = &outcome {
-            plan.lost.entry(effective_handle(id).to_owned()).or_default().push(cidr);
+            plan.lost
+                .entry(effective_handle(id).to_owned())
+                .or_default()
+                .push(cidr);
         }
         let assigned = Assigned {
             address,
@@ -172,7 +175,10 @@ impl Adoption<'_, '_> {
         let operation = self.operation;
         let id = effective_handle(&self.request.handle);
         let stored = operation.handle(id)?;
-        let mut value = stored.as_ref().map(|stored| stored.value.clone()).unwrap_or_default();
+        let mut value = stored
+            .as_ref()
+            .map(|stored| stored.value.clone())
+            .unwrap_or_default();
         for (cidr, (stored, _)) in &plan.blocks {
             handle::raise(&mut value, *cidr, block::ordinals_of(&stored.value, id).len());
         }
@@ -183,7 +189,9 @@ impl Adoption<'_, '_> {
             writes.push(Write::update(value.key(), &value, revision));
         }
         for (id, blocks) in plan.lost {
-            let Some(Some(stored)) = operation.unless_damaged(operation.handle(&id))? else { continue };
+            let Some(Some(stored)) = operation.unless_damaged(operation.handle(&id))? else {
+                continue;
+            };
             let mut value = stored.value.clone();
             for block in blocks {
                 handle::subtract(&mut value, block, 1);
@@ -197,9 +205,13 @@ impl Adoption<'_, '_> {
         if writes.is_empty() {
             return Ok(Step::Done(plan.adopted));
         }
-        let changed = plan.adopted.iter().filter(|adopted| adopted.outcome != AdoptOutcome::AlreadyOurs);
-        let events: Vec<Event> =
-            changed.map(|adopted| Event::new("adopt", adopted.assigned.address, id)).collect();
+        let changed = plan
+            .adopted
+            .iter()
+            .filter(|adopted| adopted.outcome != AdoptOutcome::AlreadyOurs);
+        let events: Vec<Event> = changed
+            .map(|adopted| Event::new("adopt", &adopted.assigned.address, id))
+            .collect();
         match operation.commit(writes, &events)? {
             Committed::Done(_) => Ok(Step::Done(plan.adopted)),
             Committed::Unknown(reason) => {

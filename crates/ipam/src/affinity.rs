@@ -30,15 +30,6 @@ use crate::{
     retry::{Step, retry},
 };
 
-/// What a claim came to.
-#[derive(Debug)]
-pub(crate) enum Claim {
-    /// The block is the claimant's, with a confirmed affinity.
-    Owned(Stored<IpamBlock>),
-    /// The block is somebody else's, or nobody's, or may not be created. No affinity is left.
-    Lost,
-}
-
 /// When a release of an affinity is to be refused.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ReleaseRules {
@@ -73,19 +64,25 @@ pub enum AffinityRelease {
 }
 
 impl Operation<'_> {
-    /// Makes a block the owner's, or finds out that it cannot be. `may_create` is asked before a block is created.
+    /// Makes a block the owner's, with a confirmed affinity. `None`: it is somebody else's, or nobody's, or may not
+    /// be created; no affinity is left then. `may_create` is asked before a block is created.
     pub(crate) fn claim(
         &self,
         owner: &AffinityOwner,
         cidr: IpNet,
         may_create: &mut dyn FnMut(&IpNet) -> Result<bool, AccessError>,
-    ) -> Result<Claim, AccessError> {
+    ) -> Result<Option<Stored<IpamBlock>>, AccessError> {
         retry(self.clock(), || {
             let affinity = self.affinity(owner, cidr)?;
             let stored = self.block(cidr)?;
             let Some(mut stored) = stored else {
                 if !may_create(&cidr)? {
-                    return Ok(self.lose(owner, cidr, affinity.as_ref(), "its block may not be created again"));
+                    return Ok(self.lose(
+                        owner,
+                        cidr,
+                        affinity.as_ref(),
+                        "its block may not be created again",
+                    ));
                 }
                 let now = self.clock().now();
                 let block = IpamBlock::new(cidr, Some(owner.clone()), Some(now), now.unix_nanos());
@@ -101,7 +98,7 @@ impl Operation<'_> {
             }
             match affinity {
                 Some(affinity) if affinity.value.state == AffinityState::Confirmed => {
-                    Ok(Step::Done(Claim::Owned(stored)))
+                    Ok(Step::Done(Some(stored)))
                 }
                 affinity => {
                     block::advance(&mut stored.value);
@@ -119,18 +116,25 @@ impl Operation<'_> {
         affinity: Option<Stored<BlockAffinity>>,
         block: IpamBlock,
         block_write: Write,
-    ) -> Result<Step<Claim>, AccessError> {
+    ) -> Result<Step<Option<Stored<IpamBlock>>>, AccessError> {
         let key = affinity_key(owner, block.cidr);
         let again = |key: Key| Ok(Step::Again(key.to_string()));
         let atomic = self.engine.store.atomic();
-        let state = if atomic { AffinityState::Confirmed } else { AffinityState::Pending };
-        let mut value = affinity.as_ref().map(|stored| stored.value.clone()).unwrap_or_default();
+        let state = if atomic {
+            AffinityState::Confirmed
+        } else {
+            AffinityState::Pending
+        };
+        let mut value = affinity
+            .as_ref()
+            .map(|stored| stored.value.clone())
+            .unwrap_or_default();
         value.state = state;
         let affinity_write = match affinity {
             Some(stored) => Write::update(key.clone(), &value, stored.revision),
             None => Write::create(key.clone(), &value),
         };
-        let event = Event::new("claim", block.cidr, owner.to_string());
+        let event = Event::new("claim", &block.cidr, owner.to_string());
         let events = if atomic { std::slice::from_ref(&event) } else { &[] };
         let revisions = match self.commit(vec![affinity_write, block_write], events)? {
             Committed::Done(revisions) => revisions,
@@ -147,7 +151,10 @@ impl Operation<'_> {
                 Committed::Unknown(_) => return again(key),
             }
         }
-        Ok(Step::Done(Claim::Owned(Stored { value: block, revision })))
+        Ok(Step::Done(Some(Stored {
+            value: block,
+            revision,
+        })))
     }
 
     /// Deletes the own affinity, if there is one. If that fails it stays, and goes at its next use.
@@ -157,19 +164,21 @@ impl Operation<'_> {
         cidr: IpNet,
         affinity: Option<&Stored<BlockAffinity>>,
         reason: &str,
-    ) -> Step<Claim> {
+    ) -> Step<Option<Stored<IpamBlock>>> {
         if let Some(affinity) = affinity {
             let key = affinity_key(owner, cidr);
             let delete = Write::Delete {
                 key: key.clone(),
                 revision: affinity.revision,
             };
-            match self.commit(vec![delete], &[Event::new("unclaim", cidr, owner.to_string())]) {
+            match self.commit(vec![delete], &[Event::new("unclaim", &cidr, owner.to_string())]) {
                 Ok(Committed::Done(_)) => self.notice(&Notice::AffinityDropped {
                     block: cidr,
                     reason: reason.to_owned(),
                 }),
-                Ok(Committed::Conflict { .. } | Committed::Unknown(_)) => return Step::Again(key.to_string()),
+                Ok(Committed::Conflict { .. } | Committed::Unknown(_)) => {
+                    return Step::Again(key.to_string());
+                }
                 Err(error) => self.notice(&Notice::Postponed {
                     step: "deleting a stale affinity",
                     object: key.to_string(),
@@ -177,7 +186,7 @@ impl Operation<'_> {
                 }),
             }
         }
-        Step::Done(Claim::Lost)
+        Step::Done(None)
     }
 
     /// Gives a block back: deletes it if it is empty, else leaves it to nobody.
@@ -190,7 +199,11 @@ impl Operation<'_> {
         let mut marked = false;
         retry(self.clock(), || {
             let Some(affinity) = self.affinity(owner, cidr)? else {
-                let outcome = if marked { AffinityRelease::Released } else { AffinityRelease::NotClaimed };
+                let outcome = if marked {
+                    AffinityRelease::Released
+                } else {
+                    AffinityRelease::NotClaimed
+                };
                 return Ok(Step::Done(outcome));
             };
             if marked && affinity.value.state != AffinityState::PendingDeletion {
@@ -199,7 +212,13 @@ impl Operation<'_> {
             let stored = self.block(cidr)?;
             let foreign = stored.as_ref().and_then(|stored| stored.value.affinity.as_ref());
             if foreign.is_some_and(|found| found != owner) {
-                return self.delete_affinity(owner, cidr, affinity.revision, Vec::new(), AffinityRelease::Stale);
+                return self.delete_affinity(
+                    owner,
+                    cidr,
+                    affinity.revision,
+                    Vec::new(),
+                    AffinityRelease::Stale,
+                );
             }
             let already_marked = affinity.value.state == AffinityState::PendingDeletion;
             let block_write = match stored {
@@ -209,7 +228,11 @@ impl Operation<'_> {
                 },
                 Some(stored) => {
                     let ours = stored.value.affinity.is_some();
-                    if ours && rules.sequence.is_some_and(|sequence| sequence != stored.value.sequence_number) {
+                    if ours
+                        && rules
+                            .sequence
+                            .is_some_and(|sequence| sequence != stored.value.sequence_number)
+                    {
                         self.unmark(owner, cidr, affinity, marked);
                         return Ok(Step::Done(AffinityRelease::Changed));
                     }
@@ -222,7 +245,13 @@ impl Operation<'_> {
             };
             if self.engine.store.atomic() || (already_marked && matches!(block_write, Write::Check { .. })) {
                 let writes = vec![block_write];
-                return self.delete_affinity(owner, cidr, affinity.revision, writes, AffinityRelease::Released);
+                return self.delete_affinity(
+                    owner,
+                    cidr,
+                    affinity.revision,
+                    writes,
+                    AffinityRelease::Released,
+                );
             }
             let mut value = affinity.value;
             value.state = AffinityState::PendingDeletion;
@@ -272,7 +301,7 @@ impl Operation<'_> {
             key: key.clone(),
             revision,
         });
-        match self.commit(writes, &[Event::new("unclaim", cidr, owner.to_string())])? {
+        match self.commit(writes, &[Event::new("unclaim", &cidr, owner.to_string())])? {
             Committed::Done(_) => Ok(Step::Done(outcome)),
             Committed::Conflict { key, .. } => Ok(Step::Again(key.to_string())),
             Committed::Unknown(_) => Ok(Step::Again(key.to_string())),

@@ -100,10 +100,15 @@ impl<'r, 'c> AllocationRun<'r, 'c> {
     pub(crate) fn settle_doubt(&mut self, operation: &Operation<'_>) -> Result<bool, AccessError> {
         let blocks: BTreeSet<IpNet> = self.doubtful.iter().map(|assigned| assigned.block).collect();
         for cidr in blocks {
-            let Some(stored) = operation.unless_damaged(operation.block(cidr))?.flatten() else { continue };
-            let (applied, doubtful) = std::mem::take(&mut self.doubtful)
-                .into_iter()
-                .partition(|assigned: &Assigned| assigned.block == cidr && self.is_ours(&stored.value, assigned));
+            let Some(stored) = operation.unless_damaged(operation.block(cidr))?.flatten() else {
+                continue;
+            };
+            let (applied, doubtful) =
+                std::mem::take(&mut self.doubtful)
+                    .into_iter()
+                    .partition(|assigned: &Assigned| {
+                        assigned.block == cidr && self.is_ours(&stored.value, assigned)
+                    });
             self.doubtful = doubtful;
             for assigned in applied {
                 self.obtain(assigned);
@@ -153,9 +158,17 @@ impl<'r, 'c> AllocationRun<'r, 'c> {
         }
         let first_companion = writes.len();
         writes.extend(self.companion_writes(operation, &planned)?);
-        let companion_keys: Vec<Key> = writes[first_companion..].iter().map(|write| write.key().clone()).collect();
-        let assign = planned.iter().flatten().map(|assigned| Event::new("assign", assigned.address, &self.handle));
-        let skip = passed_over.iter().map(|address| Event::new("skip", address, &self.handle));
+        let companion_keys: Vec<Key> = writes[first_companion..]
+            .iter()
+            .map(|write| write.key().clone())
+            .collect();
+        let assign = planned
+            .iter()
+            .flatten()
+            .map(|assigned| Event::new("assign", &assigned.address, &self.handle));
+        let skip = passed_over
+            .iter()
+            .map(|address| Event::new("skip", address, &self.handle));
         let events: Vec<Event> = assign.chain(skip).collect();
         let outcome = if writes.is_empty() {
             Committed::Done(Vec::new())
@@ -164,7 +177,10 @@ impl<'r, 'c> AllocationRun<'r, 'c> {
         };
         match outcome {
             Committed::Done(_) => {
-                planned.into_iter().flatten().for_each(|assigned| self.obtain(assigned));
+                planned
+                    .into_iter()
+                    .flatten()
+                    .for_each(|assigned| self.obtain(assigned));
                 Ok(Step::Done(self.finish()))
             }
             Committed::Unknown(reason) => {
@@ -172,13 +188,20 @@ impl<'r, 'c> AllocationRun<'r, 'c> {
                     self.note_handle(handle_after, &planned);
                 }
                 self.doubtful.extend(planned.into_iter().flatten());
-                Ok(Step::Again(format!("handle {} (reply lost: {reason})", self.handle)))
+                Ok(Step::Again(format!(
+                    "handle {} (reply lost: {reason})",
+                    self.handle
+                )))
             }
             Committed::Conflict { key, applied } => {
                 if applied > 0 && first_block > 0 {
                     self.note_handle(handle_after, &planned);
                 }
-                for assigned in planned.into_iter().take(applied.saturating_sub(first_block)).flatten() {
+                for assigned in planned
+                    .into_iter()
+                    .take(applied.saturating_sub(first_block))
+                    .flatten()
+                {
                     self.obtain(assigned);
                 }
                 let repeated = self.companion_conflict.as_ref() == Some(&key);
@@ -199,13 +222,17 @@ impl<'r, 'c> AllocationRun<'r, 'c> {
         plans: &[BlockPlan],
     ) -> Result<(IpamHandle, Option<Write>), AccessError> {
         let stored = operation.handle(&self.handle)?;
-        if self.written_handle.is_some() && stored.as_ref().map(|stored| &stored.value) != self.written_handle.as_ref()
+        if self.written_handle.is_some()
+            && stored.as_ref().map(|stored| &stored.value) != self.written_handle.as_ref()
         {
             // Somebody else changed it since: what we added may be gone. Counting it again is safe, trusting it is not.
             self.surplus.clear();
             self.written_handle = None;
         }
-        let mut value = stored.as_ref().map(|stored| stored.value.clone()).unwrap_or_default();
+        let mut value = stored
+            .as_ref()
+            .map(|stored| stored.value.clone())
+            .unwrap_or_default();
         let mut surplus = self.surplus.clone();
         for plan in plans {
             let cidr = plan.stored.value.cidr;
@@ -239,7 +266,12 @@ impl<'r, 'c> AllocationRun<'r, 'c> {
         operation: &Operation<'_>,
         planned: &[Vec<Assigned>],
     ) -> Result<Vec<Write>, AccessError> {
-        let mut all: Vec<Assigned> = self.obtained.iter().chain(planned.iter().flatten()).copied().collect();
+        let mut all: Vec<Assigned> = self
+            .obtained
+            .iter()
+            .chain(planned.iter().flatten())
+            .copied()
+            .collect();
         all.sort_by_key(|assigned| assigned.address.is_ipv6());
         let partly = self.companion_conflict.is_some() || !self.obtained.is_empty();
         release::left_to_apply(operation, (self.companions)(&all), partly)

@@ -52,7 +52,9 @@ impl Engine<'_> {
             }
         }
         let mut run = AllocationRun::new(&request.handle, &attribute, companions);
-        let result = retry(self.clock, || attempt(&operation, request, &searches, &passed_over, &mut run));
+        let result = retry(self.clock, || {
+            attempt(&operation, request, &searches, &passed_over, &mut run)
+        });
         if result.is_err() {
             run.undo(&operation);
         }
@@ -114,5 +116,8 @@ fn attempt(
 }
 
 fn complete(addresses: Vec<Assigned>, shortfalls: Vec<Shortfall>) -> Assignment {
-    Assignment { addresses, shortfalls }
+    Assignment {
+        addresses,
+        shortfalls,
+    }
 }

@@ -15,7 +15,6 @@ use ipnet::IpNet;
 use model::{AffinityOwner, IpPool, IpamBlock, prefix};
 
 use crate::{
-    affinity::Claim,
     allocation::{AllocationRun, BlockPlan, attribute},
     block,
     engine::Engine,
@@ -54,12 +53,13 @@ impl Engine<'_> {
                 if run.obtained().iter().any(|assigned| assigned.address == address) {
                     continue;
                 }
-                let Some(cidr) = specific.ensure_block(address, &mut plans)? else {
+                let Some(mut plan) = specific.plan_for(address, &mut plans)? else {
                     return Ok(Step::Again(format!("the block of {address}")));
                 };
-                let plan = plans.get_mut(&cidr).expect("ensure_block has put it there");
-                let ordinal = specific.check(&plan.stored.value, address)?;
-                plan.taken.push(block::assign_ordinal(&mut plan.stored.value, ordinal, &attribute));
+                let block = &mut plan.stored.value;
+                let ordinal = specific.check(block, address)?;
+                plan.taken.push(block::assign_ordinal(block, ordinal, &attribute));
+                plans.insert(block.cidr, plan);
             }
             Ok(run.carry_out(&operation, plans.into_values().collect(), &BTreeSet::new())?)
         });
@@ -78,28 +78,26 @@ struct Specific<'s, 'a> {
 }
 
 impl Specific<'_, '_> {
-    /// Sees to it that the address's block is among the plans; `None` if somebody else is just claiming it.
-    fn ensure_block(
+    /// The plan for the address's block, taken out of `plans` or made anew; `None` if somebody else is just claiming
+    /// the block.
+    fn plan_for(
         &self,
         address: IpAddr,
         plans: &mut BTreeMap<IpNet, BlockPlan>,
-    ) -> Result<Option<IpNet>, AssignSpecificError> {
+    ) -> Result<Option<BlockPlan>, AssignSpecificError> {
         let pool = self.pool(address)?;
-        if let Some(plan) = plans.keys().find(|cidr| cidr.contains(&address)) {
-            return Ok(Some(*plan));
+        let known = plans.keys().find(|cidr| cidr.contains(&address)).copied();
+        if let Some(plan) = known.and_then(|cidr| plans.remove(&cidr)) {
+            return Ok(Some(plan));
         }
         let cidr = prefix::block_containing(address, pool.spec.effective_block_size())
             .ok_or(AssignSpecificError::NotInPool { address })?;
         let stored = match self.operation.block(cidr)? {
-            Some(stored) => stored,
-            None => match self.existing_or_claimed(address, cidr)? {
-                Some(stored) => stored,
-                None => return Ok(None),
-            },
+            Some(stored) => Some(stored),
+            None => self.existing_or_claimed(address, cidr)?,
         };
-        let cidr = stored.value.cidr;
-        plans.insert(cidr, BlockPlan { stored, taken: Vec::new() });
-        Ok(Some(cidr))
+        let taken = Vec::new();
+        Ok(stored.map(|stored| BlockPlan { stored, taken }))
     }
 
     fn pool(&self, address: IpAddr) -> Result<&IpPool, AssignSpecificError> {
@@ -141,10 +139,7 @@ impl Specific<'_, '_> {
                 what: occupied.what.clone(),
             });
         }
-        match self.operation.claim(&self.owner, cidr, &mut |_| Ok(true))? {
-            Claim::Owned(stored) => Ok(Some(stored)),
-            Claim::Lost => Ok(None),
-        }
+        Ok(self.operation.claim(&self.owner, cidr, &mut |_| Ok(true))?)
     }
 
     /// Whether the block, as planned so far, may give the address.
@@ -156,14 +151,24 @@ impl Specific<'_, '_> {
                 owner: block.affinity.clone(),
             });
         }
-        let ordinal = block.ordinal(address).ok_or(AssignSpecificError::NotInPool { address })?;
+        let ordinal = block
+            .ordinal(address)
+            .ok_or(AssignSpecificError::NotInPool { address })?;
         match block.attribute(ordinal) {
-            Some(attribute) if attribute.released_at.is_some() => Err(AssignSpecificError::Cooling { address }),
+            Some(attribute) if attribute.released_at.is_some() => {
+                Err(AssignSpecificError::Cooling { address })
+            }
             Some(attribute) => Err(AssignSpecificError::Taken {
                 address,
                 handle: attribute.handle_id.clone(),
             }),
-            None if self.operation.engine.host.in_use(address).map_err(AccessError::from)? => {
+            None if self
+                .operation
+                .engine
+                .host
+                .in_use(address)
+                .map_err(AccessError::from)? =>
+            {
                 Err(AssignSpecificError::InUseLocally { address })
             }
             None => Ok(ordinal),

@@ -36,12 +36,15 @@ pub(crate) fn same_handle(stored: &str, wanted: &str) -> bool {
 
 /// Whether the address is allocated and not merely cooling down.
 pub(crate) fn in_use(block: &IpamBlock, ordinal: usize) -> bool {
-    block.attribute(ordinal).is_some_and(|attribute| attribute.released_at.is_none())
+    block
+        .attribute(ordinal)
+        .is_some_and(|attribute| attribute.released_at.is_none())
 }
 
 /// Whether no address is in use. Cooling addresses count as in use, those that Windows keeps back do not.
 pub(crate) fn is_empty(block: &IpamBlock) -> bool {
-    let reserved = |attribute: &AllocationAttribute| attribute.handle_id.as_deref() == Some(WINDOWS_RESERVED_HANDLE);
+    let reserved =
+        |attribute: &AllocationAttribute| attribute.handle_id.as_deref() == Some(WINDOWS_RESERVED_HANDLE);
     let unused = |index: usize| block.attributes.get(index).is_some_and(reserved);
     block.allocations.iter().flatten().all(|index| unused(*index))
 }
@@ -66,11 +69,18 @@ pub(crate) fn assign_next<E>(
     }
     let taken: BTreeSet<usize> = ordinals.iter().copied().collect();
     block.unallocated.retain(|ordinal| !taken.contains(ordinal));
-    Ok(ordinals.into_iter().map(|ordinal| allocate(block, ordinal, attribute)).collect())
+    Ok(ordinals
+        .into_iter()
+        .map(|ordinal| allocate(block, ordinal, attribute))
+        .collect())
 }
 
 /// Assigns one given ordinal, whatever it was before.
-pub(crate) fn assign_ordinal(block: &mut IpamBlock, ordinal: usize, attribute: &AllocationAttribute) -> Taken {
+pub(crate) fn assign_ordinal(
+    block: &mut IpamBlock,
+    ordinal: usize,
+    attribute: &AllocationAttribute,
+) -> Taken {
     block.unallocated.retain(|free| *free != ordinal);
     let taken = allocate(block, ordinal, attribute);
     drop_unused_attributes(block);
@@ -109,7 +119,11 @@ pub(crate) fn release(block: &mut IpamBlock, ordinals: &BTreeSet<usize>, now: Ti
 /// Frees the ordinals that were released at least `cooldown` ago. Returns whether there were any.
 pub(crate) fn normalise(block: &mut IpamBlock, cooldown: Duration, now: Timestamp) -> bool {
     let over: Vec<bool> = (block.attributes.iter())
-        .map(|attribute| attribute.released_at.is_some_and(|released| now.since(released) >= cooldown))
+        .map(|attribute| {
+            attribute
+                .released_at
+                .is_some_and(|released| now.since(released) >= cooldown)
+        })
         .collect();
     if !over.contains(&true) {
         return false;
@@ -133,12 +147,19 @@ pub(crate) fn ordinals_of(block: &IpamBlock, handle: &str) -> BTreeSet<usize> {
     };
     let matching: Vec<bool> = block.attributes.iter().map(of_handle).collect();
     let is_match = |index: &Option<usize>| index.is_some_and(|index| matching.get(index) == Some(&true));
-    (block.allocations.iter().enumerate()).filter(|(_, index)| is_match(index)).map(|(ordinal, _)| ordinal).collect()
+    (block.allocations.iter().enumerate())
+        .filter(|(_, index)| is_match(index))
+        .map(|(ordinal, _)| ordinal)
+        .collect()
 }
 
 /// The sequence number an ordinal was assigned at; 0 where the block does not say.
 pub(crate) fn sequence_of(block: &IpamBlock, ordinal: usize) -> u64 {
-    block.sequence_number_for_allocation.get(&ordinal).copied().unwrap_or(0)
+    block
+        .sequence_number_for_allocation
+        .get(&ordinal)
+        .copied()
+        .unwrap_or(0)
 }
 
 /// What every write of a block does last.

@@ -54,7 +54,11 @@ impl BlockWalk {
     pub(crate) fn distance(&self, block: &IpNet) -> Option<u128> {
         let index = prefix::block_index(&self.pool, self.length, block.network())?;
         let count = prefix::block_count(&self.pool, self.length);
-        Some(if index >= self.start { index - self.start } else { count - self.start + index })
+        Some(if index >= self.start {
+            index - self.start
+        } else {
+            count - self.start + index
+        })
     }
 
     fn go_to(&mut self, index: u128) {

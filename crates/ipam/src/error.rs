@@ -65,7 +65,9 @@ impl AccessError {
     /// What a caller can do about it.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Store(StoreError::Refused { .. } | StoreError::Corrupt { .. } | StoreError::ReadOnly { .. })
+            Self::Store(
+                StoreError::Refused { .. } | StoreError::Corrupt { .. } | StoreError::ReadOnly { .. },
+            )
             | Self::Damaged { .. } => ErrorClass::Configuration,
             Self::Store(_) | Self::HostNetwork(_) | Self::Contention { .. } | Self::Companion { .. } => {
                 ErrorClass::TryAgain
@@ -81,7 +83,9 @@ pub enum AssignError {
     #[error(transparent)]
     Access(#[from] AccessError),
     /// The node is not registered, so pools cannot be matched to it.
-    #[error("node {node} is not registered: no Node resource of that name; create it, or set the node name right")]
+    #[error(
+        "node {node} is not registered: no Node resource of that name; create it, or set the node name right"
+    )]
     NodeUnknown {
         /// Its name.
         node: String,
@@ -106,7 +110,9 @@ pub enum AssignError {
         family: Family,
     },
     /// No pool allows the use.
-    #[error("cannot find a qualified ippool ({family}): none of {pools} has {intended_use} in its allowedUses")]
+    #[error(
+        "cannot find a qualified ippool ({family}): none of {pools} has {intended_use} in its allowedUses"
+    )]
     NoQualifiedPool {
         /// What the addresses are for.
         intended_use: &'static str,
@@ -165,7 +171,9 @@ pub enum AssignSpecificError {
         address: IpAddr,
     },
     /// The pool does not allow the use.
-    #[error("{address}: IPPool {pool} does not have {intended_use} in its allowedUses; choose another address")]
+    #[error(
+        "{address}: IPPool {pool} does not have {intended_use} in its allowedUses; choose another address"
+    )]
     Use {
         /// Which.
         address: IpAddr,
@@ -244,10 +252,13 @@ impl AssignSpecificError {
         match self {
             Self::Access(error) => error.class(),
             Self::Cooling { .. } => ErrorClass::TryAgain,
-            Self::NotInPool { .. } | Self::Use { .. } | Self::Collision { .. } | Self::BlockOverlap { .. } => {
-                ErrorClass::Configuration
+            Self::NotInPool { .. }
+            | Self::Use { .. }
+            | Self::Collision { .. }
+            | Self::BlockOverlap { .. } => ErrorClass::Configuration,
+            Self::Taken { .. } | Self::StrictAffinity { .. } | Self::InUseLocally { .. } => {
+                ErrorClass::Refused
             }
-            Self::Taken { .. } | Self::StrictAffinity { .. } | Self::InUseLocally { .. } => ErrorClass::Refused,
         }
     }
 }
@@ -265,7 +276,9 @@ pub enum AdoptError {
         address: IpAddr,
     },
     /// The block would have to be created but overlaps one of another size.
-    #[error("{address}: its block {block} cannot be created because block {existing}, of another size, overlaps it")]
+    #[error(
+        "{address}: its block {block} cannot be created because block {existing}, of another size, overlaps it"
+    )]
     BlockOverlap {
         /// Which address.
         address: IpAddr,

@@ -33,7 +33,10 @@ impl<'o, 'a> Exclusions<'o, 'a> {
             let occupied = self.read()?;
             self.occupied.get_or_init(|| occupied);
         }
-        Ok(self.occupied.get().and_then(|all| all.iter().find(|found| prefix::overlaps(&found.prefix, block))))
+        Ok(self
+            .occupied
+            .get()
+            .and_then(|all| all.iter().find(|found| prefix::overlaps(&found.prefix, block))))
     }
 
     fn read(&self) -> Result<Vec<Occupied>, AccessError> {
@@ -44,7 +47,9 @@ impl<'o, 'a> Exclusions<'o, 'a> {
                 defect: error.source.to_string(),
                 key: error.key,
             });
-            let Some(found) = operation.unless_damaged(read)? else { continue };
+            let Some(found) = operation.unless_damaged(read)? else {
+                continue;
+            };
             let name = &found.metadata.name;
             occupied.extend(found.spec.host_addresses().map(|address| Occupied {
                 prefix: address.into(),
@@ -65,7 +70,8 @@ impl<'o, 'a> Exclusions<'o, 'a> {
 fn tunnel_addresses(spec: &NodeSpec) -> impl Iterator<Item = IpAddr> {
     let ipip = spec.bgp.as_ref().and_then(|bgp| bgp.ipv4_ipip_tunnel_addr);
     let wireguard = spec.wireguard.iter();
-    let wireguard = wireguard.flat_map(|device| [device.interface_ipv4_address, device.interface_ipv6_address]);
+    let wireguard =
+        wireguard.flat_map(|device| [device.interface_ipv4_address, device.interface_ipv6_address]);
     let vxlan = [spec.ipv4_vxlan_tunnel_addr, spec.ipv6_vxlan_tunnel_addr];
     vxlan.into_iter().chain([ipip]).chain(wireguard).flatten()
 }

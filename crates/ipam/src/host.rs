@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use model::{AffinityOwner, Key, KeyRange, prefix};
 
 use crate::{
-    affinity::{AffinityRelease, Claim, ReleaseRules},
+    affinity::{AffinityRelease, ReleaseRules},
     candidates::BlockWalk,
     engine::Engine,
     error::{AccessError, AffinityError},
@@ -75,15 +75,23 @@ impl Engine<'_> {
         blocks.sort_unstable();
         for block in blocks {
             if let Some(other) = overlapping(&existing, &block) {
-                report.refused.push((block, format!("it overlaps block {other}, which has another size")));
+                report.refused.push((
+                    block,
+                    format!("it overlaps block {other}, which has another size"),
+                ));
             } else if let Some(occupied) = exclusions.collision(&block)? {
-                report.refused.push((block, format!("it overlaps {} ({})", occupied.prefix, occupied.what)));
+                report.refused.push((
+                    block,
+                    format!("it overlaps {} ({})", occupied.prefix, occupied.what),
+                ));
             } else {
                 match operation.claim(owner, block, &mut |_| Ok(true)) {
-                    Ok(Claim::Owned(_)) => report.claimed.push(block),
-                    Ok(Claim::Lost) => report.refused.push((block, "it is somebody else's".to_owned())),
+                    Ok(Some(_)) => report.claimed.push(block),
+                    Ok(None) => report.refused.push((block, "it is somebody else's".to_owned())),
                     Err(AccessError::Damaged { key, defect }) => {
-                        report.refused.push((block, format!("{key} is damaged: {defect}")));
+                        report
+                            .refused
+                            .push((block, format!("{key} is damaged: {defect}")));
                     }
                     Err(error) => return Err(error.into()),
                 }
@@ -143,7 +151,10 @@ fn listed(operation: &Operation<'_>, range: &KeyRange) -> Result<Vec<(AffinityOw
         _ => None,
     };
     let entries = operation.engine.store.list(range)?.entries;
-    Ok(entries.into_iter().filter_map(|entry| affinity(entry.key)).collect())
+    Ok(entries
+        .into_iter()
+        .filter_map(|entry| affinity(entry.key))
+        .collect())
 }
 
 fn release_all(

@@ -2,11 +2,7 @@
 //! Which stored block an address is in: the one its pool's block size says, or, where there is none (a pool that
 //! is gone, or that had another block size), whichever existing block contains it.
 
-use std::{
-    cell::OnceCell,
-    collections::BTreeSet,
-    net::IpAddr,
-};
+use std::{cell::OnceCell, collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 use model::{IpamBlock, prefix};
@@ -44,13 +40,22 @@ impl<'o, 'a> Locator<'o, 'a> {
     /// The prefix of the stored block that an address is in, whatever its condition.
     pub(crate) fn prefix_of(&self, address: IpAddr) -> Result<Option<IpNet>, AccessError> {
         if let Some(expected) = self.expected(address)?
-            && self.operation.engine.store.get(&model::Key::Block(expected))?.is_some()
+            && self
+                .operation
+                .engine
+                .store
+                .get(&model::Key::Block(expected))?
+                .is_some()
         {
             return Ok(Some(expected));
         }
         let contains = |block: &&IpNet| block.contains(&address);
         let existing = self.existing(Family::of_address(address))?;
-        Ok(existing.iter().filter(contains).max_by_key(|block| block.prefix_len()).copied())
+        Ok(existing
+            .iter()
+            .filter(contains)
+            .max_by_key(|block| block.prefix_len())
+            .copied())
     }
 
     /// The block that the address's pool, enabled or not, would have for it.
@@ -81,10 +86,15 @@ impl<'o, 'a> Locator<'o, 'a> {
 pub(crate) fn overlapping(existing: &BTreeSet<IpNet>, block: &IpNet) -> Option<IpNet> {
     let first = IpNet::new(block.network(), 0).ok()?;
     let last = IpNet::new(block.broadcast(), prefix::address_bits(block)).ok()?;
-    let inside = existing.range(first..=last).find(|found| *found != block && prefix::overlaps(found, block));
+    let inside = existing
+        .range(first..=last)
+        .find(|found| *found != block && prefix::overlaps(found, block));
     let around = || {
         let supernet = |length| IpNet::new(block.network(), length).ok().map(|net| net.trunc());
-        (0..block.prefix_len()).rev().filter_map(supernet).find(|supernet| existing.contains(supernet))
+        (0..block.prefix_len())
+            .rev()
+            .filter_map(supernet)
+            .find(|supernet| existing.contains(supernet))
     };
     inside.copied().or_else(around)
 }
@@ -95,8 +105,19 @@ mod tests {
 
     #[test]
     fn overlaps_are_found_in_both_directions() {
-        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<BTreeSet<IpNet>>();
-        let existing = nets(&["10.0.0.0/26", "10.0.1.0/28", "10.0.1.240/28", "10.0.2.0/24", "fd00::/122"]);
+        let nets = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| text.parse().unwrap())
+                .collect::<BTreeSet<IpNet>>()
+        };
+        let existing = nets(&[
+            "10.0.0.0/26",
+            "10.0.1.0/28",
+            "10.0.1.240/28",
+            "10.0.2.0/24",
+            "fd00::/122",
+        ]);
         let find = |text: &str| overlapping(&existing, &text.parse().unwrap()).map(|net| net.to_string());
         assert_eq!(find("10.0.0.0/26"), None, "the block itself does not count");
         assert_eq!(find("10.0.0.64/26"), None);

@@ -26,12 +26,17 @@ impl Engine<'_> {
     }
 
     /// The addresses of a handle, IPv4 first, ascending. Damaged blocks are left out, with a notice.
-    pub fn allocations_by_handle(&self, handle: &str, search: HandleSearch) -> Result<Vec<Allocation>, AccessError> {
+    pub fn allocations_by_handle(
+        &self,
+        handle: &str,
+        search: HandleSearch,
+    ) -> Result<Vec<Allocation>, AccessError> {
         let operation = Operation::new(*self, "lookup");
         let id = effective_handle(handle);
         let stored = operation.handle(id)?;
-        let mut blocks: BTreeSet<IpNet> =
-            stored.map(|stored| stored.value.block.into_keys().collect()).unwrap_or_default();
+        let mut blocks: BTreeSet<IpNet> = stored
+            .map(|stored| stored.value.block.into_keys().collect())
+            .unwrap_or_default();
         if search == HandleSearch::Thorough {
             blocks.extend(blocks_naming(&operation, id)?);
         }
@@ -39,7 +44,11 @@ impl Engine<'_> {
         for cidr in blocks {
             if let Some(Some(stored)) = operation.unless_damaged(operation.block(cidr))? {
                 let ordinals = block::ordinals_of(&stored.value, id);
-                allocations.extend(ordinals.into_iter().filter_map(|ordinal| describe(&stored.value, ordinal)));
+                allocations.extend(
+                    ordinals
+                        .into_iter()
+                        .filter_map(|ordinal| describe(&stored.value, ordinal)),
+                );
             }
         }
         Ok(allocations)

@@ -12,8 +12,8 @@ use std::{
 use datastore::{Batch, Entry, JournalEntry, Revision, StoreError, Write};
 use ipnet::IpNet;
 use model::{
-    AffinityOwner, BlockAffinity, IpPool, IpReservation, IpamBlock, IpamConfig, IpamHandle, Key, KeyRange, Kind,
-    Node, prefix,
+    AffinityOwner, BlockAffinity, IpPool, IpReservation, IpamBlock, IpamConfig, IpamHandle, Key, KeyRange,
+    Kind, Node, prefix,
 };
 
 use crate::{
@@ -31,15 +31,15 @@ pub(crate) struct Stored<T> {
 /// A line for the journal, without its duration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
-    pub(crate) event: &'static str,
+    pub(crate) name: &'static str,
     pub(crate) subject: String,
     pub(crate) handle: String,
 }
 
 impl Event {
-    pub(crate) fn new(event: &'static str, subject: impl ToString, handle: impl Into<String>) -> Self {
+    pub(crate) fn new(name: &'static str, subject: &impl ToString, handle: impl Into<String>) -> Self {
         Self {
-            event,
+            name,
             subject: subject.to_string(),
             handle: handle.into(),
         }
@@ -144,7 +144,12 @@ impl<'a> Operation<'a> {
             return Ok(reserved);
         }
         let mut prefixes = Vec::new();
-        for entry in self.engine.store.list(&KeyRange::Kind(Kind::IpReservation))?.entries {
+        for entry in self
+            .engine
+            .store
+            .list(&KeyRange::Kind(Kind::IpReservation))?
+            .entries
+        {
             if let Some(reservation) = self.unless_damaged(decode::<IpReservation>(&entry))? {
                 prefixes.extend(reservation.spec.prefixes());
             }
@@ -172,12 +177,19 @@ impl<'a> Operation<'a> {
             defect,
         };
         if value.key() != entry.key {
-            return Err(damaged(format!("cidr: {} is stored under another block's key", value.cidr)));
+            return Err(damaged(format!(
+                "cidr: {} is stored under another block's key",
+                value.cidr
+            )));
         }
         if let Some(defect) = value.validate(None).first() {
             return Err(damaged(defect.to_string()));
         }
-        if value.attributes.iter().any(|attribute| attribute.released_at.is_some()) {
+        if value
+            .attributes
+            .iter()
+            .any(|attribute| attribute.released_at.is_some())
+        {
             block::normalise(&mut value, self.cooldown()?, self.clock().now());
         }
         Ok(Stored {
@@ -193,7 +205,9 @@ impl<'a> Operation<'a> {
         block: IpNet,
     ) -> Result<Option<Stored<BlockAffinity>>, AccessError> {
         let key = affinity_key(owner, block);
-        let Some(entry) = self.engine.store.get(&key)? else { return Ok(None) };
+        let Some(entry) = self.engine.store.get(&key)? else {
+            return Ok(None);
+        };
         let value = BlockAffinity::from_stored(&entry.value).map_err(|error| AccessError::Damaged {
             key,
             defect: error.to_string(),
@@ -206,7 +220,9 @@ impl<'a> Operation<'a> {
 
     /// A handle.
     pub(crate) fn handle(&self, id: &str) -> Result<Option<Stored<IpamHandle>>, AccessError> {
-        let Some(entry) = self.engine.store.get(&Key::Handle(id.to_owned()))? else { return Ok(None) };
+        let Some(entry) = self.engine.store.get(&Key::Handle(id.to_owned()))? else {
+            return Ok(None);
+        };
         Ok(Some(Stored {
             value: decode(&entry)?,
             revision: entry.revision,
@@ -231,7 +247,7 @@ impl<'a> Operation<'a> {
     pub(crate) fn commit(&self, writes: Vec<Write>, events: &[Event]) -> Result<Committed, AccessError> {
         let duration = self.clock().monotonic().saturating_sub(self.started);
         let line = |event: &Event| JournalEntry {
-            event: event.event,
+            event: event.name,
             subject: event.subject.clone(),
             handle: event.handle.clone(),
             cause: self.cause.clone(),
@@ -278,10 +294,16 @@ fn decode_pool(entry: &Entry) -> Result<IpPool, AccessError> {
     let length = pool.spec.effective_block_size();
     let shortest = prefix::address_bits(&pool.spec.cidr).saturating_sub(12);
     if length < shortest || length > prefix::address_bits(&pool.spec.cidr) {
-        return Err(defect(format!("spec.blockSize: {length} is not a block size of {}", pool.spec.cidr)));
+        return Err(defect(format!(
+            "spec.blockSize: {length} is not a block size of {}",
+            pool.spec.cidr
+        )));
     }
     if length < pool.spec.cidr.prefix_len() && pool.enabled() {
-        return Err(defect(format!("spec.blockSize: {length} is larger than the pool {}", pool.spec.cidr)));
+        return Err(defect(format!(
+            "spec.blockSize: {length} is larger than the pool {}",
+            pool.spec.cidr
+        )));
     }
     Ok(pool)
 }

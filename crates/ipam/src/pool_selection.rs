@@ -30,7 +30,10 @@ pub(crate) fn eligible_pools<'o>(
     node: Option<&Node>,
     family: Family,
 ) -> Result<Vec<&'o IpPool>, AssignError> {
-    let enabled = operation.pools()?.iter().filter(|pool| pool.enabled() && Family::of(&pool.spec.cidr) == family);
+    let enabled = operation
+        .pools()?
+        .iter()
+        .filter(|pool| pool.enabled() && Family::of(&pool.spec.cidr) == family);
     let references = request.pools(family);
     let pools = if references.is_empty() {
         automatic(enabled, request, node)?
@@ -43,7 +46,11 @@ pub(crate) fn eligible_pools<'o>(
             family,
         });
     }
-    let qualified: Vec<&IpPool> = pools.iter().filter(|pool| pool.spec.allows(request.intended_use)).copied().collect();
+    let qualified: Vec<&IpPool> = pools
+        .iter()
+        .filter(|pool| pool.spec.allows(request.intended_use))
+        .copied()
+        .collect();
     if qualified.is_empty() {
         return Err(AssignError::NoQualifiedPool {
             intended_use: use_name(request.intended_use),
@@ -65,11 +72,17 @@ fn requested<'o>(
             PoolReference::Name(name) => pool.metadata.name == *name,
             PoolReference::Cidr(cidr) => pool.spec.cidr == cidr.trunc(),
         };
-        let pool = enabled.iter().find(is_meant).ok_or_else(|| AssignError::RequestedPool {
-            pool: reference.clone(),
-            family,
-        })?;
-        if !pools.iter().any(|known| known.metadata.name == pool.metadata.name) {
+        let pool = enabled
+            .iter()
+            .find(is_meant)
+            .ok_or_else(|| AssignError::RequestedPool {
+                pool: reference.clone(),
+                family,
+            })?;
+        if !pools
+            .iter()
+            .any(|known| known.metadata.name == pool.metadata.name)
+        {
             pools.push(pool);
         }
     }
@@ -86,7 +99,12 @@ fn automatic<'o>(
     let mut pools = Vec::new();
     for pool in enabled.filter(|pool| pool.spec.assignment_mode == AssignmentMode::Automatic) {
         if node.map_or(Ok(true), |node| selects_node(pool, node))?
-            && matches(pool, "namespaceSelector", &pool.spec.namespace_selector, namespace)?
+            && matches(
+                pool,
+                "namespaceSelector",
+                &pool.spec.namespace_selector,
+                namespace,
+            )?
         {
             pools.push(pool);
         }
@@ -96,7 +114,12 @@ fn automatic<'o>(
 
 /// Whether a pool's nodeSelector selects a node.
 pub(crate) fn selects_node(pool: &IpPool, node: &Node) -> Result<bool, AssignError> {
-    matches(pool, "nodeSelector", &pool.spec.node_selector, &node.metadata.labels)
+    matches(
+        pool,
+        "nodeSelector",
+        &pool.spec.node_selector,
+        &node.metadata.labels,
+    )
 }
 
 fn matches(

@@ -57,11 +57,11 @@ pub(crate) fn release_options(
         }
     }
     if let Some(companions) = companions {
-        ReleaseRun::default().run(operation, groups, companions, &mut report)?;
+        ReleaseRun::default().run(operation, &groups, companions, &mut report)?;
     } else {
         for (block, options) in groups {
             let groups = BTreeMap::from([(block, options)]);
-            ReleaseRun::default().run(operation, groups, &mut |_| Vec::new(), &mut report)?;
+            ReleaseRun::default().run(operation, &groups, &mut |_| Vec::new(), &mut report)?;
         }
     }
     Ok(report)
@@ -97,7 +97,7 @@ impl Freed {
 
     /// The line for the journal.
     pub(crate) fn event(&self) -> Event {
-        Event::new("release", self.address, self.handle.clone().unwrap_or_default())
+        Event::new("release", &self.address, self.handle.clone().unwrap_or_default())
     }
 }
 
@@ -113,7 +113,9 @@ pub(crate) fn free(
             address: value.address(*ordinal)?,
             block: value.cidr,
             ordinal: *ordinal,
-            handle: value.attribute(*ordinal).and_then(|attribute| attribute.handle_id.clone()),
+            handle: value
+                .attribute(*ordinal)
+                .and_then(|attribute| attribute.handle_id.clone()),
             sequence: block::sequence_of(&value, *ordinal),
         })
     };
@@ -124,7 +126,11 @@ pub(crate) fn free(
     let key = value.key();
     if block::is_empty(&value) && value.affinity.is_none() {
         let write = Write::Delete { key, revision };
-        return Ok(BlockRelease { write, after: None, freed });
+        return Ok(BlockRelease {
+            write,
+            after: None,
+            freed,
+        });
     }
     block::advance(&mut value);
     Ok(BlockRelease {
@@ -173,11 +179,11 @@ impl ReleaseRun {
     fn run(
         mut self,
         operation: &Operation<'_>,
-        groups: BTreeMap<IpNet, Vec<&ReleaseOption>>,
+        groups: &BTreeMap<IpNet, Vec<&ReleaseOption>>,
         companions: &mut ReleaseCompanions<'_>,
         report: &mut ReleaseReport,
     ) -> Result<(), AccessError> {
-        let findings = retry(operation.clock(), || self.attempt(operation, &groups, companions))?;
+        let findings = retry(operation.clock(), || self.attempt(operation, groups, companions))?;
         report.released.extend(self.released);
         report.unallocated.extend(findings.unallocated);
         report.refused.extend(findings.refused);
@@ -246,12 +252,16 @@ impl ReleaseRun {
         options: &[&ReleaseOption],
         findings: &mut Findings,
     ) -> Result<Option<BlockRelease>, AccessError> {
-        let options = options.iter().filter(|option| !self.released.contains(&option.address));
+        let options = options
+            .iter()
+            .filter(|option| !self.released.contains(&option.address));
         let options: Vec<&ReleaseOption> = options.copied().collect();
         let stored = match operation.block(cidr) {
             Ok(Some(stored)) => stored,
             Ok(None) => {
-                findings.unallocated.extend(options.iter().map(|option| option.address));
+                findings
+                    .unallocated
+                    .extend(options.iter().map(|option| option.address));
                 return Ok(None);
             }
             Err(AccessError::Damaged { key, defect }) => {
@@ -265,7 +275,9 @@ impl ReleaseRun {
         };
         let mut ordinals = BTreeSet::new();
         for option in &options {
-            let Some(ordinal) = stored.value.ordinal(option.address) else { continue };
+            let Some(ordinal) = stored.value.ordinal(option.address) else {
+                continue;
+            };
             match check(&stored.value, ordinal, option) {
                 Ok(true) => {
                     ordinals.insert(ordinal);
@@ -275,7 +287,9 @@ impl ReleaseRun {
                     let address = option.address;
                     let rest = options.iter().filter(|other| other.address != address);
                     let companion = ReleaseRefusal::Companion { address, block: cidr };
-                    findings.refused.extend(rest.map(|other| (other.address, companion.clone())));
+                    findings
+                        .refused
+                        .extend(rest.map(|other| (other.address, companion.clone())));
                     findings.refused.push((address, refusal));
                     return Ok(None);
                 }
@@ -303,14 +317,21 @@ impl ReleaseRun {
         let mut handles = Vec::new();
         for (id, subtracted) in due {
             // A handle that is damaged, or gone, does not keep an address from being released.
-            let Some(Some(stored)) = operation.unless_damaged(operation.handle(&id))? else { continue };
+            let Some(Some(stored)) = operation.unless_damaged(operation.handle(&id))? else {
+                continue;
+            };
             let before = Some(stored.revision);
             let mut value = stored.value.clone();
             for (block, count) in &subtracted {
                 handle::subtract(&mut value, *block, *count);
             }
             let write = handle::write(&id, Some(stored), &value);
-            handles.push(HandleRelease { id, before, write, subtracted });
+            handles.push(HandleRelease {
+                id,
+                before,
+                write,
+                subtracted,
+            });
         }
         Ok(handles)
     }
@@ -356,9 +377,13 @@ impl ReleaseRun {
     /// Finds out what a batch without reply did. An address that is no longer allocated as it was counts as
     /// released. A handle is owed only if it certainly was not written: counting too much is safe.
     fn settle_doubt(&mut self, operation: &Operation<'_>) -> Result<(), AccessError> {
-        let Some(doubt) = self.doubt.take() else { return Ok(()) };
+        let Some(doubt) = self.doubt.take() else {
+            return Ok(());
+        };
         for block in doubt.blocks {
-            let Some(cidr) = block.freed.first().map(|freed| freed.block) else { continue };
+            let Some(cidr) = block.freed.first().map(|freed| freed.block) else {
+                continue;
+            };
             let now = operation.unless_damaged(operation.block(cidr))?.flatten();
             let gone = |freed: &Freed| !now.as_ref().is_some_and(|now| freed.is_in(&now.value));
             if block.freed.iter().all(gone) {
@@ -386,7 +411,9 @@ fn check(block: &IpamBlock, ordinal: usize, option: &ReleaseOption) -> Result<bo
     if !block::in_use(block, ordinal) {
         return Ok(false);
     }
-    let stored = block.attribute(ordinal).and_then(|attribute| attribute.handle_id.as_deref());
+    let stored = block
+        .attribute(ordinal)
+        .and_then(|attribute| attribute.handle_id.as_deref());
     match &option.handle {
         Some(expected) if !stored.is_some_and(|stored| block::same_handle(stored, expected)) => {
             Err(ReleaseRefusal::Handle {
@@ -443,12 +470,18 @@ pub(crate) fn settle_empty(operation: &Operation<'_>, cidr: IpNet, owner: &Affin
 }
 
 fn unwanted(operation: &Operation<'_>, cidr: IpNet, owner: &AffinityOwner) -> Result<bool, AccessError> {
-    let AffinityOwner::Host(name) = owner else { return Ok(true) };
-    let Some(pool) = operation.pool_containing(&cidr)? else { return Ok(false) };
+    let AffinityOwner::Host(name) = owner else {
+        return Ok(true);
+    };
+    let Some(pool) = operation.pool_containing(&cidr)? else {
+        return Ok(false);
+    };
     if matches!(pool.spec.node_selector.trim(), "" | "all()") {
         return Ok(false);
     }
-    let Some(node) = operation.node(name)? else { return Ok(false) };
+    let Some(node) = operation.node(name)? else {
+        return Ok(false);
+    };
     // A selector that cannot be read is no reason to take a block away.
     Ok(!selects_node(pool, &node).unwrap_or(true))
 }

@@ -118,7 +118,10 @@ impl HandleRun<'_, '_> {
         let companions = left_to_apply(operation, companions(&addresses), self.partly)?;
         let companion_keys: Vec<Key> = companions.iter().map(|write| write.key().clone()).collect();
         let handle_write = revision.and_then(|revision| {
-            let before = Stored { value: stored, revision };
+            let before = Stored {
+                value: stored,
+                revision,
+            };
             handle::write(self.id, Some(before), &left)
         });
         let block_writes = blocks.iter().map(|block| block.write.clone());
@@ -129,7 +132,9 @@ impl HandleRun<'_, '_> {
         let events: Vec<Event> = freed.iter().map(Freed::event).collect();
         match operation.commit(writes, &events)? {
             Committed::Done(_) => {
-                blocks.into_iter().for_each(|block| self.note_block(block));
+                for block in blocks {
+                    self.note_block(block);
+                }
                 Ok(Step::Done(damaged))
             }
             Committed::Unknown(reason) => {
@@ -138,7 +143,9 @@ impl HandleRun<'_, '_> {
                 Ok(Step::Again(format!("handle {} (reply lost: {reason})", self.id)))
             }
             Committed::Conflict { key, applied } => {
-                blocks.into_iter().take(applied).for_each(|block| self.note_block(block));
+                for block in blocks.into_iter().take(applied) {
+                    self.note_block(block);
+                }
                 let repeated = self.companion_conflict.as_ref() == Some(&key);
                 if companion_keys.contains(&key) && (operation.engine.store.atomic() || repeated) {
                     return Err(AccessError::Companion { key });
@@ -157,7 +164,11 @@ impl HandleRun<'_, '_> {
             Ok(Some(stored)) => Ok((stored.value, Some(stored.revision))),
             Ok(None) => Ok((IpamHandle::default(), None)),
             Err(AccessError::Damaged { .. }) if self.search == HandleSearch::Thorough => {
-                let entry = self.operation.engine.store.get(&Key::Handle(self.id.to_owned()))?;
+                let entry = self
+                    .operation
+                    .engine
+                    .store
+                    .get(&Key::Handle(self.id.to_owned()))?;
                 Ok((IpamHandle::default(), entry.map(|entry| entry.revision)))
             }
             Err(error) => Err(error),
@@ -192,13 +203,19 @@ impl HandleRun<'_, '_> {
         {
             self.emptied.insert(after.cidr, owner.clone());
         }
-        self.released.extend(block.freed.iter().map(|freed| freed.address));
+        self.released
+            .extend(block.freed.iter().map(|freed| freed.address));
     }
 
     fn settle_doubt(&mut self) -> Result<(), AccessError> {
         for block in std::mem::take(&mut self.doubt) {
-            let Some(cidr) = block.freed.first().map(|freed| freed.block) else { continue };
-            let now = self.operation.unless_damaged(self.operation.block(cidr))?.flatten();
+            let Some(cidr) = block.freed.first().map(|freed| freed.block) else {
+                continue;
+            };
+            let now = self
+                .operation
+                .unless_damaged(self.operation.block(cidr))?
+                .flatten();
             let gone = |freed: &Freed| !now.as_ref().is_some_and(|now| freed.is_in(&now.value));
             if block.freed.iter().all(gone) {
                 self.note_block(block);
@@ -210,7 +227,9 @@ impl HandleRun<'_, '_> {
 
 /// The blocks whose stored text contains a handle ID; every block, if the ID may be spelt otherwise in JSON.
 pub(crate) fn blocks_naming(operation: &Operation<'_>, id: &str) -> Result<Vec<IpNet>, AccessError> {
-    let plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:@+=,~".contains(&byte));
+    let plain = id
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b".-_:@+=,~".contains(&byte));
     let mut blocks = Vec::new();
     for family in [Family::V4, Family::V6] {
         for entry in operation.engine.store.list(&family.blocks())?.entries {

@@ -106,7 +106,10 @@ impl FromStr for PoolReference {
     /// Whatever is not a prefix is a name.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
-        Ok(text.parse().map_or_else(|_| Self::Name(text.to_owned()), |cidr: IpNet| Self::Cidr(cidr.trunc())))
+        Ok(text.parse().map_or_else(
+            |_| Self::Name(text.to_owned()),
+            |cidr: IpNet| Self::Cidr(cidr.trunc()),
+        ))
     }
 }
 
@@ -207,7 +210,10 @@ pub enum AdoptOutcome {
 
 /// Fewer addresses than asked for, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("Assigned {assigned} out of {wanted} requested {family} addresses; {}", join(reasons))]
+#[error(
+    "Assigned {assigned} out of {wanted} requested {family} addresses; {}",
+    join(reasons)
+)]
 pub struct Shortfall {
     /// Which IP version.
     pub family: Family,
@@ -320,7 +326,9 @@ pub struct ReleaseReport {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReleaseRefusal {
     /// The address was released, and maybe assigned again, since the caller looked.
-    #[error("its sequence number is {found}, not {expected}: it was assigned anew; look again before releasing it")]
+    #[error(
+        "its sequence number is {found}, not {expected}: it was assigned anew; look again before releasing it"
+    )]
     Sequence {
         /// In the store; 0 for none.
         found: u64,

@@ -28,8 +28,12 @@ impl Reserved {
 
     /// The reserved prefix that contains the whole of this one.
     pub(crate) fn covering(&self, prefix: &IpNet) -> Option<&IpNet> {
-        let after = self.prefixes.partition_point(|reserved| reserved.network() <= prefix.network());
-        self.prefixes[..after].last().filter(|reserved| reserved.contains(prefix))
+        let after = self
+            .prefixes
+            .partition_point(|reserved| reserved.network() <= prefix.network());
+        self.prefixes[..after]
+            .last()
+            .filter(|reserved| reserved.contains(prefix))
     }
 }
 

@@ -31,7 +31,7 @@ use model::{
 };
 
 use crate::{
-    affinity::{Claim, ReleaseRules},
+    affinity::ReleaseRules,
     allocation::BlockPlan,
     block,
     error::AccessError,
@@ -94,23 +94,30 @@ impl Search<'_, '_> {
     /// Plans `wanted` addresses, or as many as there are. Claims blocks on the way; assigns nothing yet.
     pub(crate) fn plan(&self, wanted: usize) -> Result<Found, AccessError> {
         let mut found = Found::nothing(wanted);
-        if wanted == 0 || self.from_index(&mut found)? {
+        if wanted == 0 || self.take_by_index(&mut found)? {
             return Ok(found);
         }
         let mut found = Found::nothing(wanted);
-        let blocks = self.from_affine_blocks(&mut found)?;
-        if found.missing > 0 && self.from_new_blocks(blocks, &mut found)? {
+        let blocks = self.take_from_affine_blocks(&mut found)?;
+        if found.missing > 0 && self.take_from_new_blocks(blocks, &mut found)? {
             if self.operation.config()?.strict_affinity {
                 found.reasons.push(ShortReason::StrictAffinity);
             } else {
                 self.borrow(&mut found)?;
             }
         }
-        let passed_over = self.passed_over.borrow().iter().filter(|ip| Family::of_address(**ip) == self.family).count();
+        let passed_over = self
+            .passed_over
+            .borrow()
+            .iter()
+            .filter(|ip| Family::of_address(**ip) == self.family)
+            .count();
         if found.missing == 0 {
             found.reasons.clear();
         } else if passed_over > 0 {
-            found.reasons.push(ShortReason::InUseLocally { count: passed_over });
+            found
+                .reasons
+                .push(ShortReason::InUseLocally { count: passed_over });
         }
         Ok(found)
     }
@@ -140,7 +147,7 @@ impl Search<'_, '_> {
     }
 
     /// Step 1 by the store's index; `false` if that does not do, whatever is in `found` then.
-    fn from_index(&self, found: &mut Found) -> Result<bool, AccessError> {
+    fn take_by_index(&self, found: &mut Found) -> Result<bool, AccessError> {
         let store = self.operation.engine.store;
         if !store.applies_hints() || !self.nothing_to_tidy()? {
             return Ok(false);
@@ -156,11 +163,19 @@ impl Search<'_, '_> {
             if !self.is_eligible(&cidr) {
                 continue;
             }
-            let Some(stored) = self.operation.unless_damaged(self.operation.decode_block(&entry))? else { continue };
+            let Some(stored) = self
+                .operation
+                .unless_damaged(self.operation.decode_block(&entry))?
+            else {
+                continue;
+            };
             if stored.value.affinity.as_ref() != Some(&self.owner) {
                 continue;
             }
-            let affinity = self.operation.unless_damaged(self.operation.affinity(&self.owner, cidr))?.flatten();
+            let affinity = self
+                .operation
+                .unless_damaged(self.operation.affinity(&self.owner, cidr))?
+                .flatten();
             if affinity.is_none_or(|affinity| affinity.value.state != AffinityState::Confirmed) {
                 return Ok(false);
             }
@@ -181,7 +196,11 @@ impl Search<'_, '_> {
         let of_family = |pool: &&IpPool| Family::of(&pool.spec.cidr) == self.family;
         let pools = self.operation.pools()?;
         // A selector that cannot be read is no reason to take a block away.
-        if pools.iter().filter(of_family).all(|pool| selects_node(pool, node).unwrap_or(true)) {
+        if pools
+            .iter()
+            .filter(of_family)
+            .all(|pool| selects_node(pool, node).unwrap_or(true))
+        {
             return Ok(true);
         }
         let own = self.own_blocks(false)?;
@@ -195,7 +214,9 @@ impl Search<'_, '_> {
 
     /// Whether a block's pool does not select the node (any more).
     fn is_misplaced(&self, block: &IpNet) -> Result<bool, AccessError> {
-        let (Some(node), Some(pool)) = (self.node, self.operation.pool_containing(block)?) else { return Ok(false) };
+        let (Some(node), Some(pool)) = (self.node, self.operation.pool_containing(block)?) else {
+            return Ok(false);
+        };
         Ok(!selects_node(pool, node).unwrap_or(true))
     }
 
@@ -211,22 +232,37 @@ impl Search<'_, '_> {
             keys_only: true,
             ..Hint::default()
         };
-        let listing = self.operation.engine.store.list_hinted(&self.family.blocks(), &hint)?;
+        let listing = self
+            .operation
+            .engine
+            .store
+            .list_hinted(&self.family.blocks(), &hint)?;
         let block = |key: &Key| match key {
             Key::Block(cidr) => Some(*cidr),
             _ => None,
         };
-        Ok(listing.entries.iter().filter_map(|entry| block(&entry.key)).collect())
+        Ok(listing
+            .entries
+            .iter()
+            .filter_map(|entry| block(&entry.key))
+            .collect())
     }
 
     /// Step 1 in full. Returns how many affine blocks count towards the limit.
-    fn from_affine_blocks(&self, found: &mut Found) -> Result<usize, AccessError> {
+    fn take_from_affine_blocks(&self, found: &mut Found) -> Result<usize, AccessError> {
         let operation = self.operation;
         let full = self.known_full()?;
         let tidy = !self.tidied.replace(true);
         let mut count = 0;
-        for entry in operation.engine.store.list(&self.family.affinities(&self.owner))?.entries {
-            let Key::Affinity { block: cidr, .. } = entry.key else { continue };
+        for entry in operation
+            .engine
+            .store
+            .list(&self.family.affinities(&self.owner))?
+            .entries
+        {
+            let Key::Affinity { block: cidr, .. } = entry.key else {
+                continue;
+            };
             if !self.is_eligible(&cidr) {
                 if tidy && self.is_misplaced(&cidr)? {
                     self.give_back(cidr);
@@ -234,7 +270,10 @@ impl Search<'_, '_> {
                 continue;
             }
             count += 1;
-            if found.missing == 0 || found.tried.contains(&cidr) || operation.reserved()?.covering(&cidr).is_some() {
+            if found.missing == 0
+                || found.tried.contains(&cidr)
+                || operation.reserved()?.covering(&cidr).is_some()
+            {
                 continue;
             }
             let state = BlockAffinity::from_stored(&entry.value).map(|affinity| affinity.state);
@@ -243,8 +282,8 @@ impl Search<'_, '_> {
             }
             let claim = operation.claim(&self.owner, cidr, &mut |cidr| self.may_create(cidr));
             match operation.unless_damaged(claim)? {
-                Some(Claim::Owned(stored)) => self.take(stored, found)?,
-                Some(Claim::Lost) => count -= 1,
+                Some(Some(stored)) => self.take(stored, found)?,
+                Some(None) => count -= 1,
                 None => {}
             }
         }
@@ -263,7 +302,10 @@ impl Search<'_, '_> {
     }
 
     fn give_back(&self, cidr: IpNet) {
-        if let Err(error) = self.operation.release_affinity(&self.owner, cidr, ReleaseRules::EMPTY) {
+        if let Err(error) = self
+            .operation
+            .release_affinity(&self.owner, cidr, ReleaseRules::EMPTY)
+        {
             self.operation.notice(&Notice::Postponed {
                 step: "giving back a block whose pool does not select the node",
                 object: cidr.to_string(),
@@ -287,19 +329,28 @@ impl Search<'_, '_> {
 
     /// The effective limit, and whether somebody has set it.
     fn limit(&self) -> Result<(u32, bool), AccessError> {
-        let configured = [self.request.max_blocks, self.operation.config()?.max_blocks_per_host];
+        let configured = [
+            self.request.max_blocks,
+            self.operation.config()?.max_blocks_per_host,
+        ];
         let explicit = configured.into_iter().filter(|limit| *limit > 0).min();
         Ok((explicit.unwrap_or(IMPLICIT_MAX_BLOCKS), explicit.is_some()))
     }
 
     /// The blocks of a pool, of its block size, that are stored: in the order of the owner's walk.
-    fn in_walk_order<'e>(&self, pool: &IpPool, entries: &'e [datastore::Entry]) -> Vec<(IpNet, &'e datastore::Entry)> {
+    fn in_walk_order<'e>(
+        &self,
+        pool: &IpPool,
+        entries: &'e [datastore::Entry],
+    ) -> Vec<(IpNet, &'e datastore::Entry)> {
         let walk = self.walk(pool);
         let length = pool.spec.effective_block_size();
         let mut blocks: Vec<_> = entries
             .iter()
             .filter_map(|entry| match entry.key {
-                Key::Block(cidr) if cidr.prefix_len() == length && prefix::overlaps(&pool.spec.cidr, &cidr) => {
+                Key::Block(cidr)
+                    if cidr.prefix_len() == length && prefix::overlaps(&pool.spec.cidr, &cidr) =>
+                {
                     Some((walk.distance(&cidr)?, cidr, entry))
                 }
                 _ => None,

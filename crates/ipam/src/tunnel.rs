@@ -55,9 +55,11 @@ impl Engine<'_> {
         companions: &mut AssignCompanions<'_>,
     ) -> Result<TunnelOutcome, AssignError> {
         let operation = Operation::new(*self, &request.cause);
-        let node = operation.node(&request.node)?.ok_or_else(|| AssignError::NodeUnknown {
-            node: request.node.clone(),
-        })?;
+        let node = operation
+            .node(&request.node)?
+            .ok_or_else(|| AssignError::NodeUnknown {
+                node: request.node.clone(),
+            })?;
         let mut pools = Vec::new();
         for pool in operation.pools()? {
             if wants(pool, request.kind) && selects_node(pool, &node)? {
@@ -78,7 +80,10 @@ impl Engine<'_> {
             tunnel.release_handle()?;
             return tunnel.assign(companions);
         };
-        match self.allocation(recorded)?.filter(|allocation| !allocation.cooling) {
+        match self
+            .allocation(recorded)?
+            .filter(|allocation| !allocation.cooling)
+        {
             Some(found) if tunnel.is_ours(&found) => {
                 if tunnel.pools.iter().any(|pool| pool.spec.cidr.contains(&recorded)) {
                     return Ok(TunnelOutcome::Kept(recorded));
@@ -120,12 +125,20 @@ impl Tunnel<'_, '_> {
 
     fn assign(&self, companions: &mut AssignCompanions<'_>) -> Result<TunnelOutcome, AssignError> {
         let family = family(self.request.kind);
-        let pools: Vec<PoolReference> = self.pools.iter().map(|pool| PoolReference::Cidr(pool.spec.cidr)).collect();
+        let pools: Vec<PoolReference> = self
+            .pools
+            .iter()
+            .map(|pool| PoolReference::Cidr(pool.spec.cidr))
+            .collect();
         let request = AssignRequest {
             attributes: self.attributes(),
             v4: u32::from(family == Family::V4),
             v6: u32::from(family == Family::V6),
-            pools_v4: if family == Family::V4 { pools.clone() } else { Vec::new() },
+            pools_v4: if family == Family::V4 {
+                pools.clone()
+            } else {
+                Vec::new()
+            },
             pools_v6: if family == Family::V6 { pools } else { Vec::new() },
             intended_use: AllowedUse::Tunnel,
             ..AssignRequest::new(&self.request.node, &self.handle, &self.request.cause)
@@ -149,7 +162,8 @@ impl Tunnel<'_, '_> {
             sequence: Some(found.assigned.sequence),
             ..ReleaseOption::unconditional(address)
         };
-        self.engine.release_addresses(&[option], &self.request.cause, None)?;
+        self.engine
+            .release_addresses(&[option], &self.request.cause, None)?;
         let request = SpecificRequest {
             node: self.request.node.clone(),
             handle: self.handle.clone(),
@@ -183,15 +197,20 @@ impl Tunnel<'_, '_> {
         if self.release_handle()? {
             return Ok(());
         }
-        let Some(recorded) = self.request.recorded else { return Ok(()) };
-        let Some(found) = self.engine.allocation(recorded)? else { return Ok(()) };
+        let Some(recorded) = self.request.recorded else {
+            return Ok(());
+        };
+        let Some(found) = self.engine.allocation(recorded)? else {
+            return Ok(());
+        };
         if is_ancient(&found) || found.handle.as_deref() == Some(&self.handle) {
             let option = ReleaseOption {
                 address: recorded,
                 handle: found.handle,
                 sequence: Some(found.assigned.sequence),
             };
-            self.engine.release_addresses(&[option], &self.request.cause, None)?;
+            self.engine
+                .release_addresses(&[option], &self.request.cause, None)?;
         }
         Ok(())
     }

@@ -71,11 +71,21 @@ fn at_once(store: &MemoryStore, threads: usize, work: impl Fn(usize, &Engine<'_>
 fn confirmed(store: &dyn Store) -> BTreeMap<ipnet::IpNet, String> {
     let mut owners = BTreeMap::new();
     for entry in store.list(&KeyRange::HostAffinities).unwrap().entries {
-        let Key::Affinity { owner, block } = entry.key else { panic!("{}", entry.key) };
-        assert_eq!(BlockAffinity::from_stored(&entry.value).unwrap().state, AffinityState::Confirmed, "{block}");
+        let Key::Affinity { owner, block } = entry.key else {
+            panic!("{}", entry.key)
+        };
+        assert_eq!(
+            BlockAffinity::from_stored(&entry.value).unwrap().state,
+            AffinityState::Confirmed,
+            "{block}"
+        );
         let stored: IpamBlock = store.get(&Key::Block(block)).unwrap().unwrap().decode().unwrap();
         assert_eq!(stored.affinity.as_ref(), Some(&owner), "{block}");
-        assert_eq!(owners.insert(block, owner.to_string()), None, "{block} is claimed twice");
+        assert_eq!(
+            owners.insert(block, owner.to_string()),
+            None,
+            "{block} is claimed twice"
+        );
     }
     owners
 }
@@ -90,8 +100,9 @@ fn line_01_thirty_two_hosts_race_for_sixteen_blocks() {
             let assignment = assign_with(engine, nodes[index], &format!("h{index}"), 1, 0).unwrap();
             assert_eq!(assignment.addresses.len(), 1);
         });
-        let addresses: BTreeSet<IpAddr> =
-            (0..32).flat_map(|index| held(&cluster, &format!("h{index}"))).collect();
+        let addresses: BTreeSet<IpAddr> = (0..32)
+            .flat_map(|index| held(&cluster, &format!("h{index}")))
+            .collect();
         assert_eq!(addresses.len(), 32, "an address was given out twice");
         assert_eq!(confirmed(&cluster.store).len(), 16);
         cluster.check();
@@ -99,8 +110,14 @@ fn line_01_thirty_two_hosts_race_for_sixteen_blocks() {
 }
 
 fn held(cluster: &Cluster, handle: &str) -> Vec<IpAddr> {
-    let found = cluster.engine().allocations_by_handle(handle, HandleSearch::Thorough).unwrap();
-    found.iter().map(|allocation| allocation.assigned.address).collect()
+    let found = cluster
+        .engine()
+        .allocations_by_handle(handle, HandleSearch::Thorough)
+        .unwrap();
+    found
+        .iter()
+        .map(|allocation| allocation.assigned.address)
+        .collect()
 }
 
 #[test]
@@ -116,7 +133,10 @@ fn line_02_many_assignments_of_one_host_at_once() {
         let addresses: BTreeSet<IpAddr> = all.flat_map(|handle| held(&cluster, &handle)).collect();
         assert_eq!(addresses.len(), 128);
         let blocks = confirmed(&cluster.store).len();
-        assert!((2..=4).contains(&blocks), "128 addresses took {blocks} blocks of 64");
+        assert!(
+            (2..=4).contains(&blocks),
+            "128 addresses took {blocks} blocks of 64"
+        );
         cluster.check();
     }
 }
@@ -149,20 +169,34 @@ fn churn_on_several_hosts_leaves_nothing_behind() {
         let cluster = Cluster::with_pool(mode, "10.0.0.0/26", 29, &hosts);
         churn(&cluster.store, &hosts, 60);
         cluster.check();
-        for entry in cluster.store.list(&KeyRange::Handles).unwrap().entries {
-            panic!("{} is left: {}", entry.key, entry.value);
-        }
+        assert_eq!(cluster.store.list(&KeyRange::Handles).unwrap().entries, []);
         let mut free = 0;
-        for entry in cluster.store.list(&KeyRange::Blocks { v6: false }).unwrap().entries {
+        for entry in cluster
+            .store
+            .list(&KeyRange::Blocks { v6: false })
+            .unwrap()
+            .entries
+        {
             let block: IpamBlock = entry.decode().unwrap();
             assert_eq!(block.unallocated.len(), 8, "{}", entry.value);
             free += 8;
         }
         assert!(free <= 64);
         for host in hosts {
-            cluster.engine().release_host_affinities(host, true, "test").unwrap();
+            cluster
+                .engine()
+                .release_host_affinities(host, true, "test")
+                .unwrap();
         }
-        assert_eq!(cluster.store.list(&KeyRange::Blocks { v6: false }).unwrap().entries.len(), 0);
+        assert_eq!(
+            cluster
+                .store
+                .list(&KeyRange::Blocks { v6: false })
+                .unwrap()
+                .entries
+                .len(),
+            0
+        );
     }
 }
 
@@ -182,7 +216,10 @@ fn line_37_a_thousand_nodes() {
         cluster.assign_one(&node, &format!("b{index}"));
         let after = cluster.store.counts();
         let work = |from: &datastore::memory::Counts, to: &datastore::memory::Counts| {
-            (to.gets + to.lists - from.gets - from.lists, to.commits - from.commits)
+            (
+                to.gets + to.lists - from.gets - from.lists,
+                to.commits - from.commits,
+            )
         };
         costs.push((work(&before, &claimed), work(&claimed, &after)));
     }

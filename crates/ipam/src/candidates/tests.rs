@@ -22,9 +22,21 @@ fn every_block_is_visited_exactly_once() {
             for host in ["node1", "a", ""] {
                 let blocks: Vec<IpNet> = BlockWalk::new(net(pool), length, host, 12_345).collect();
                 let distinct: BTreeSet<IpNet> = blocks.iter().copied().collect();
-                assert_eq!(blocks.len(), distinct.len(), "{pool} /{length}: a block came twice");
-                assert_eq!(blocks.len() as u128, prefix::block_count(&net(pool), length), "{pool} /{length}");
-                assert!(blocks.iter().all(|block| net(pool).contains(block) && block.prefix_len() == length));
+                assert_eq!(
+                    blocks.len(),
+                    distinct.len(),
+                    "{pool} /{length}: a block came twice"
+                );
+                assert_eq!(
+                    blocks.len() as u128,
+                    prefix::block_count(&net(pool), length),
+                    "{pool} /{length}"
+                );
+                assert!(
+                    blocks
+                        .iter()
+                        .all(|block| net(pool).contains(block) && block.prefix_len() == length)
+                );
             }
         }
     }
@@ -41,9 +53,14 @@ fn huge_pools_do_not_overflow() {
         let mut walk = BlockWalk::new(net(pool), length, "node1", u64::MAX);
         assert!(walk.next().is_some());
         let last = walk.next().unwrap();
-        let around = IpNet::new(last.network(), net(pool).prefix_len() + 1).unwrap().trunc();
+        let around = IpNet::new(last.network(), net(pool).prefix_len() + 1)
+            .unwrap()
+            .trunc();
         walk.skip_past(&around);
-        assert!(walk.next().is_some_and(|block| !around.contains(&block)), "{pool} /{length}");
+        assert!(
+            walk.next().is_some_and(|block| !around.contains(&block)),
+            "{pool} /{length}"
+        );
         let everything = IpNet::new(net(pool).network(), 0).unwrap();
         walk.skip_past(&everything);
         walk.skip_past(&everything);
@@ -54,7 +71,14 @@ fn huge_pools_do_not_overflow() {
 #[test]
 fn jumping_leaves_out_exactly_what_is_skipped() {
     let pool = net("10.0.0.0/22");
-    for skipped in ["10.0.0.0/24", "10.0.1.64/26", "10.0.3.0/24", "10.0.0.0/22", "10.0.2.0/23", "10.0.1.70/32"] {
+    for skipped in [
+        "10.0.0.0/24",
+        "10.0.1.64/26",
+        "10.0.3.0/24",
+        "10.0.0.0/22",
+        "10.0.2.0/23",
+        "10.0.1.70/32",
+    ] {
         let skipped = net(skipped);
         for host in ["node1", "node2", "a", "b", "c", "d"] {
             let mut walk = BlockWalk::new(pool, 26, host, 0);

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use model::{IpPool, IpamBlock};
 
 use crate::{
-    affinity::{AffinityRelease, Claim, ReleaseRules},
+    affinity::{AffinityRelease, ReleaseRules},
     block,
     candidates::BlockWalk,
     error::AccessError,
@@ -26,7 +26,11 @@ const RECLAIM_AGE: Duration = Duration::from_secs(60);
 
 impl Search<'_, '_> {
     /// Step 2. `blocks` is how many the owner has. Returns whether borrowing may follow.
-    pub(super) fn from_new_blocks(&self, mut blocks: usize, found: &mut Found) -> Result<bool, AccessError> {
+    pub(super) fn take_from_new_blocks(
+        &self,
+        mut blocks: usize,
+        found: &mut Found,
+    ) -> Result<bool, AccessError> {
         let (limit, explicit) = self.limit()?;
         while found.missing > 0 {
             if u32::try_from(blocks).is_ok_and(|blocks| blocks >= limit) || blocks > u32::MAX as usize {
@@ -39,7 +43,9 @@ impl Search<'_, '_> {
                 found.reasons.push(ShortReason::AutoAllocateOff { node });
                 return Ok(false);
             }
-            let Some(stored) = self.new_block(found)? else { return Ok(true) };
+            let Some(stored) = self.new_block(found)? else {
+                return Ok(true);
+            };
             blocks += 1;
             self.take(stored, found)?;
         }
@@ -65,17 +71,26 @@ impl Search<'_, '_> {
             affinity: Some(owner.clone()),
             ..self.room_hint()?
         };
-        for entry in operation.engine.store.list_hinted(&self.family.blocks(), &hint)?.entries {
-            let model::Key::Block(cidr) = entry.key else { continue };
+        for entry in operation
+            .engine
+            .store
+            .list_hinted(&self.family.blocks(), &hint)?
+            .entries
+        {
+            let model::Key::Block(cidr) = entry.key else {
+                continue;
+            };
             if found.tried.contains(&cidr) || !self.is_eligible(&cidr) || !entry.value.contains(&owner) {
                 continue;
             }
-            let Some(stored) = operation.unless_damaged(operation.decode_block(&entry))? else { continue };
+            let Some(stored) = operation.unless_damaged(operation.decode_block(&entry))? else {
+                continue;
+            };
             if stored.value.affinity.as_ref() != Some(&self.owner) || !self.has_room(&stored.value)? {
                 continue;
             }
             let claim = operation.claim(&self.owner, cidr, &mut |cidr| self.may_create(cidr));
-            if let Some(Claim::Owned(stored)) = operation.unless_damaged(claim)? {
+            if let Some(Some(stored)) = operation.unless_damaged(claim)? {
                 return Ok(Some(stored));
             }
         }
@@ -102,13 +117,22 @@ impl Search<'_, '_> {
                     if !std::mem::replace(&mut collided, true) {
                         let (pool, prefix) = (pool.metadata.name.clone(), occupied.prefix);
                         let what = occupied.what.clone();
-                        operation.notice(&Notice::Collision { block: cidr, prefix, what: what.clone() });
-                        collisions.push(ShortReason::Collision { pool, block: cidr, prefix, what });
+                        operation.notice(&Notice::Collision {
+                            block: cidr,
+                            prefix,
+                            what: what.clone(),
+                        });
+                        collisions.push(ShortReason::Collision {
+                            pool,
+                            block: cidr,
+                            prefix,
+                            what,
+                        });
                     }
                     walk.skip_past(&occupied.prefix);
                 } else {
                     let claim = operation.claim(&self.owner, cidr, &mut |_| Ok(true));
-                    if let Some(Claim::Owned(stored)) = operation.unless_damaged(claim)? {
+                    if let Some(Some(stored)) = operation.unless_damaged(claim)? {
                         return Ok(Some(stored));
                     }
                     existing.insert(cidr);
@@ -131,12 +155,17 @@ impl Search<'_, '_> {
                 if found.tried.contains(&cidr) || self.is_excluded(&cidr)? {
                     continue;
                 }
-                let Some(stored) = operation.unless_damaged(operation.decode_block(entry))? else { continue };
-                if !block::is_empty(&stored.value) || !self.has_room(&stored.value)? || !self.vacate(stored)? {
+                let Some(stored) = operation.unless_damaged(operation.decode_block(entry))? else {
+                    continue;
+                };
+                if !block::is_empty(&stored.value)
+                    || !self.has_room(&stored.value)?
+                    || !self.vacate(stored)?
+                {
                     continue;
                 }
                 let claim = operation.claim(&self.owner, cidr, &mut |_| Ok(true));
-                if let Some(Claim::Owned(stored)) = operation.unless_damaged(claim)? {
+                if let Some(Some(stored)) = operation.unless_damaged(claim)? {
                     found.reasons.clear();
                     return Ok(Some(stored));
                 }
@@ -151,7 +180,7 @@ impl Search<'_, '_> {
         let Stored { value, revision } = stored;
         let Some(owner) = value.affinity.clone() else {
             let key = value.key();
-            let event = Event::new("unclaim", value.cidr, "");
+            let event = Event::new("unclaim", &value.cidr, "");
             let committed = operation.commit(vec![Write::Delete { key, revision }], &[event])?;
             return Ok(matches!(committed, Committed::Done(_)));
         };
@@ -169,7 +198,7 @@ impl Search<'_, '_> {
             // Its affinity was removed by hand, so nothing but the block is left of the claim.
             Some(AffinityRelease::NotClaimed) => {
                 let key = value.key();
-                let event = Event::new("unclaim", value.cidr, owner.to_string());
+                let event = Event::new("unclaim", &value.cidr, owner.to_string());
                 let committed = operation.commit(vec![Write::Delete { key, revision }], &[event])?;
                 Ok(matches!(committed, Committed::Done(_)))
             }
@@ -180,7 +209,10 @@ impl Search<'_, '_> {
     /// Step 3.
     pub(super) fn borrow(&self, found: &mut Found) -> Result<(), AccessError> {
         let operation = self.operation;
-        let listing = operation.engine.store.list_hinted(&self.family.blocks(), &self.room_hint()?)?;
+        let listing = operation
+            .engine
+            .store
+            .list_hinted(&self.family.blocks(), &self.room_hint()?)?;
         for pool in &self.eligible {
             for (cidr, entry) in self.in_walk_order(pool, &listing.entries) {
                 if found.missing == 0 {
@@ -212,12 +244,21 @@ impl Search<'_, '_> {
 
     fn has_room(&self, block: &IpamBlock) -> Result<bool, AccessError> {
         let reserved = self.operation.reserved()?;
-        let usable = |ordinal: &usize| block.address(*ordinal).is_some_and(|address| !reserved.contains(address));
+        let usable = |ordinal: &usize| {
+            block
+                .address(*ordinal)
+                .is_some_and(|address| !reserved.contains(address))
+        };
         Ok(block.unallocated.iter().any(usable))
     }
 
     pub(super) fn walk(&self, pool: &IpPool) -> BlockWalk {
         let seed = self.operation.clock().now().unix_nanos();
-        BlockWalk::new(pool.spec.cidr, pool.spec.effective_block_size(), self.owner.name(), seed)
+        BlockWalk::new(
+            pool.spec.cidr,
+            pool.spec.effective_block_size(),
+            self.owner.name(),
+            seed,
+        )
     }
 }

@@ -16,7 +16,12 @@ const CONFIRMED: Option<AffinityState> = Some(AffinityState::Confirmed);
 
 /// A pool of four blocks of four addresses.
 fn small(mode: MemoryOptions) -> Arc<Cluster> {
-    Arc::new(Cluster::with_pool(mode, "10.0.0.0/28", 30, &["node1", "node2", "node3"]))
+    Arc::new(Cluster::with_pool(
+        mode,
+        "10.0.0.0/28",
+        30,
+        &["node1", "node2", "node3"],
+    ))
 }
 
 /// A pool of just one block.
@@ -39,7 +44,11 @@ fn line_03_two_processes_of_a_host_claim_the_same_block() {
             let affinities = cluster.affinities("node1");
             assert_eq!(affinities.len(), 1, "step {step}: {affinities:?}");
             assert_eq!(affinities[0].1, AffinityState::Confirmed);
-            assert_eq!((cluster.counted("first"), cluster.counted("second")), (1, 1), "step {step}");
+            assert_eq!(
+                (cluster.counted("first"), cluster.counted("second")),
+                (1, 1),
+                "step {step}"
+            );
             cluster.check();
         }
     }
@@ -82,7 +91,10 @@ fn line_04_an_affinity_that_could_not_be_deleted_goes_at_the_next_use() {
         _ => None,
     }));
     assert!(assign_with(&cluster.engine_on(&loser), "node1", "loser", 1, 0).is_err());
-    assert_eq!(cluster.affinity("node1", "10.0.0.0/30"), Some(AffinityState::Pending));
+    assert_eq!(
+        cluster.affinity("node1", "10.0.0.0/30"),
+        Some(AffinityState::Pending)
+    );
     cluster.release("winner");
     // The winner's block has room now, so borrowing serves; on the way the stale affinity goes.
     cluster.assign("node1", "loser", 1, 0).unwrap();
@@ -96,14 +108,20 @@ fn line_05_a_claim_is_not_confirmed_after_a_release_took_its_block() {
     let cluster = small(MemoryOptions::kubernetes());
     let (claimer, other) = (cluster.store.client(), Arc::clone(&cluster));
     interpose(&claimer, 2, move || {
-        let report = other.engine().release_host_affinities("node1", true, "test").unwrap();
+        let report = other
+            .engine()
+            .release_host_affinities("node1", true, "test")
+            .unwrap();
         assert_eq!(report.outcomes.len(), 1);
         assert_eq!(report.outcomes[0].2, AffinityRelease::Released);
         assert_eq!(other.affinities("node1"), []);
     });
     let conflicts = claimer.counts().conflicts;
     let assigned = assign_with(&cluster.engine_on(&claimer), "node1", "h", 1, 0).unwrap();
-    assert!(claimer.counts().conflicts > conflicts, "the confirmation has to conflict");
+    assert!(
+        claimer.counts().conflicts > conflicts,
+        "the confirmation has to conflict"
+    );
     // It then claimed again from the start.
     let block = assigned.addresses[0].block.to_string();
     assert_eq!(cluster.affinity("node1", &block), CONFIRMED);
@@ -121,7 +139,10 @@ fn line_06_a_claim_that_marks_the_affinity_again_wins_over_a_release() {
     interpose(&releaser, 2, move || {
         other.assign("node1", "again", 1, 0).unwrap();
     });
-    let report = cluster.engine_on(&releaser).release_host_affinities("node1", true, "test").unwrap();
+    let report = cluster
+        .engine_on(&releaser)
+        .release_host_affinities("node1", true, "test")
+        .unwrap();
     assert_eq!(report.outcomes[0].2, AffinityRelease::Reclaimed);
     assert_eq!(cluster.affinity("node1", &block), CONFIRMED);
     assert_eq!(cluster.block(&block).unwrap().affinity, Some(host("node1")));
@@ -141,16 +162,23 @@ fn line_07_an_address_assigned_before_the_block_is_deleted_survives() {
                 other.assign("node1", "late", 1, 0).unwrap();
             });
             let engine = cluster.engine_on(&releaser);
-            let report = engine.release_host_affinities("node1", require_empty, "test").unwrap();
+            let report = engine
+                .release_host_affinities("node1", require_empty, "test")
+                .unwrap();
             let outcome = report.outcomes[0].2;
             assert_eq!(cluster.counted("late"), 1);
-            let stored = cluster.block(&block).expect("a block with an address is never deleted");
+            let stored = cluster
+                .block(&block)
+                .expect("a block with an address is never deleted");
             if outcome == AffinityRelease::Released {
                 assert!(!require_empty);
                 assert_eq!(stored.affinity, None);
                 assert_eq!(cluster.affinities("node1"), []);
             } else {
-                assert!(matches!(outcome, AffinityRelease::InUse | AffinityRelease::Reclaimed), "{outcome:?}");
+                assert!(
+                    matches!(outcome, AffinityRelease::InUse | AffinityRelease::Reclaimed),
+                    "{outcome:?}"
+                );
                 assert_eq!(stored.affinity, Some(host("node1")));
                 assert_eq!(cluster.affinity("node1", &block), CONFIRMED);
             }
@@ -185,7 +213,9 @@ fn line_08_every_state_that_a_crash_can_leave_is_repaired_at_the_next_use() {
                         cluster.assign_address("node2", "other", "10.0.0.3").unwrap();
                     }
                 }
-                let assigned = cluster.assign("node1", "h", 1, 0).unwrap_or_else(|error| panic!("{context}: {error}"));
+                let assigned = cluster
+                    .assign("node1", "h", 1, 0)
+                    .unwrap_or_else(|error| panic!("{context}: {error}"));
                 assert_eq!(assigned.addresses[0].address, ip("10.0.0.0"), "{context}");
                 let stored = cluster.block(BLOCK).unwrap();
                 if block == Some(Some("node2")) {
@@ -205,7 +235,11 @@ fn line_08_every_state_that_a_crash_can_leave_is_repaired_at_the_next_use() {
 #[test]
 fn line_08_every_state_can_be_released() {
     const BLOCK: &str = "10.0.0.0/30";
-    let states = [AffinityState::Pending, AffinityState::Confirmed, AffinityState::PendingDeletion];
+    let states = [
+        AffinityState::Pending,
+        AffinityState::Confirmed,
+        AffinityState::PendingDeletion,
+    ];
     for mode in both_modes() {
         for state in states {
             for block in [None, Some(None), Some(Some("node1")), Some(Some("node2"))] {
@@ -216,11 +250,18 @@ fn line_08_every_state_can_be_released() {
                     cluster.put_block(BLOCK, owner);
                 }
                 let report = cluster.engine().remove_host("node1", "test").unwrap();
-                let expected =
-                    if block == Some(Some("node2")) { AffinityRelease::Stale } else { AffinityRelease::Released };
+                let expected = if block == Some(Some("node2")) {
+                    AffinityRelease::Stale
+                } else {
+                    AffinityRelease::Released
+                };
                 assert_eq!(report.outcomes[0].2, expected, "{context}");
                 assert_eq!(cluster.affinities("node1"), [], "{context}");
-                assert_eq!(cluster.block(BLOCK).is_some(), block == Some(Some("node2")), "{context}");
+                assert_eq!(
+                    cluster.block(BLOCK).is_some(),
+                    block == Some(Some("node2")),
+                    "{context}"
+                );
             }
         }
     }
@@ -271,7 +312,10 @@ fn line_11_a_block_that_is_written_meanwhile_is_not_taken_over() {
         });
         // Its sequence number has changed, although it is empty again.
         assign_with(&cluster.engine_on(&taker), "node1", "g", 1, 0).unwrap_err();
-        assert_eq!(cluster.block("10.0.0.0/30").unwrap().affinity, Some(host("node2")));
+        assert_eq!(
+            cluster.block("10.0.0.0/30").unwrap().affinity,
+            Some(host("node2"))
+        );
         cluster.check();
     }
 }
@@ -295,12 +339,23 @@ fn line_11_a_takeover_that_fails_is_an_error_and_no_crash() {
 #[test]
 fn line_12_long_names_with_equal_starts_have_affinities_of_their_own() {
     let names = ["a", "b"].map(|last| format!("{}{last}", "n".repeat(251)));
-    let cluster = Cluster::with_pool(MemoryOptions::embedded(), "10.0.0.0/24", 26, &[&names[0], &names[1]]);
+    let cluster = Cluster::with_pool(
+        MemoryOptions::embedded(),
+        "10.0.0.0/24",
+        26,
+        &[&names[0], &names[1]],
+    );
     let first = cluster.assign_one(&names[0], "h1");
     let second = cluster.assign_one(&names[1], "h2");
     assert_ne!(first.block, second.block);
-    assert_eq!(cluster.affinities(&names[0]), [(first.block, AffinityState::Confirmed)]);
-    assert_eq!(cluster.affinities(&names[1]), [(second.block, AffinityState::Confirmed)]);
+    assert_eq!(
+        cluster.affinities(&names[0]),
+        [(first.block, AffinityState::Confirmed)]
+    );
+    assert_eq!(
+        cluster.affinities(&names[1]),
+        [(second.block, AffinityState::Confirmed)]
+    );
 }
 
 #[test]
@@ -312,9 +367,16 @@ fn line_14_an_affinity_without_value_is_a_confirmed_one() {
             cluster.put_raw(Key::host_affinity("node1", net("10.0.0.0/30")), value);
             let before = cluster.store.counts().writes;
             cluster.assign("node1", "h", 1, 0).unwrap();
-            assert_eq!(cluster.store.counts().writes - before, 2, "block and handle only: nothing to repair");
+            assert_eq!(
+                cluster.store.counts().writes - before,
+                2,
+                "block and handle only: nothing to repair"
+            );
             cluster.release("h");
-            let report = cluster.engine().release_host_affinities("node1", true, "test").unwrap();
+            let report = cluster
+                .engine()
+                .release_host_affinities("node1", true, "test")
+                .unwrap();
             assert_eq!(report.outcomes[0].2, AffinityRelease::Released);
         }
     }
@@ -328,7 +390,10 @@ fn a_release_works_when_only_the_address_is_known() {
         let assigned = cluster.assign_one("node1", "h");
         cluster.delete(&Key::Handle("h".to_owned()));
         let options = [ReleaseOption::unconditional(assigned.address)];
-        let report = cluster.engine().release_addresses(&options, "test", None).unwrap();
+        let report = cluster
+            .engine()
+            .release_addresses(&options, "test", None)
+            .unwrap();
         assert_eq!(report.released, [assigned.address]);
         assert_eq!(cluster.store.get(&Key::Handle("h".to_owned())).unwrap(), None);
     }

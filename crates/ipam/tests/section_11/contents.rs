@@ -37,8 +37,12 @@ fn line_22_several_released_at_once_queue_up_in_ascending_order() {
     for mode in both_modes() {
         let cluster = single(mode);
         cluster.assign("node1", "h", 4, 0).unwrap();
-        let options = ["10.0.0.3", "10.0.0.0", "10.0.0.2"].map(|address| ReleaseOption::unconditional(ip(address)));
-        let report = cluster.engine().release_addresses(&options, "test", None).unwrap();
+        let options =
+            ["10.0.0.3", "10.0.0.0", "10.0.0.2"].map(|address| ReleaseOption::unconditional(ip(address)));
+        let report = cluster
+            .engine()
+            .release_addresses(&options, "test", None)
+            .unwrap();
         assert_eq!(report.released.len(), 3);
         assert_eq!(cluster.block(BLOCK).unwrap().unallocated, [0, 2, 3]);
         assert_eq!(cluster.counted("h"), 1);
@@ -55,13 +59,20 @@ fn line_23_equal_attributes_are_shared_and_go_with_their_last_address() {
         assert_eq!(block.allocations, [Some(0), Some(1), Some(1), None]);
         let release = |address: &str| {
             let options = [ReleaseOption::unconditional(ip(address))];
-            cluster.engine().release_addresses(&options, "test", None).unwrap();
+            cluster
+                .engine()
+                .release_addresses(&options, "test", None)
+                .unwrap();
             cluster.block(BLOCK).unwrap()
         };
         let block = release("10.0.0.1");
         assert_eq!((block.allocations[2], block.attributes.len()), (Some(1), 2));
         let block = release("10.0.0.0");
-        assert_eq!((block.allocations[2], block.attributes.len()), (Some(0), 1), "renumbered");
+        assert_eq!(
+            (block.allocations[2], block.attributes.len()),
+            (Some(0), 1),
+            "renumbered"
+        );
         assert_eq!(block.attributes[0].handle_id.as_deref(), Some("shared"));
         let block = release("10.0.0.2");
         assert_eq!((block.attributes.len(), block.unallocated), (0, vec![3, 1, 0, 2]));
@@ -75,7 +86,10 @@ fn line_24_an_address_named_twice_is_counted_once() {
         let cluster = single(mode);
         cluster.assign("node1", "h", 3, 0).unwrap();
         let options = [0, 0, 1, 0].map(|last| ReleaseOption::unconditional(ip(&format!("10.0.0.{last}"))));
-        cluster.engine().release_addresses(&options, "test", None).unwrap();
+        cluster
+            .engine()
+            .release_addresses(&options, "test", None)
+            .unwrap();
         assert_eq!(cluster.counted("h"), 1);
         cluster.check();
     }
@@ -89,7 +103,10 @@ fn line_25_a_stale_sequence_number_is_rejected() {
             let old = cluster.assign_one("node1", "h");
             cluster.release("h");
             if recreate {
-                cluster.engine().release_host_affinities("node1", true, "test").unwrap();
+                cluster
+                    .engine()
+                    .release_host_affinities("node1", true, "test")
+                    .unwrap();
                 assert_eq!(cluster.block(BLOCK), None);
                 cluster.clock.advance(Duration::from_micros(1));
             }
@@ -100,10 +117,19 @@ fn line_25_a_stale_sequence_number_is_rejected() {
                 handle: Some("h".to_owned()),
                 sequence: Some(old.sequence),
             };
-            let report = cluster.engine().release_addresses(&[option.clone()], "test", None).unwrap();
-            assert!(matches!(report.refused[0].1, ReleaseRefusal::Sequence { .. }), "{report:?}");
+            let report = cluster
+                .engine()
+                .release_addresses(&[option.clone()], "test", None)
+                .unwrap();
+            assert!(
+                matches!(report.refused[0].1, ReleaseRefusal::Sequence { .. }),
+                "{report:?}"
+            );
             option.sequence = Some(new.sequence);
-            let report = cluster.engine().release_addresses(&[option], "test", None).unwrap();
+            let report = cluster
+                .engine()
+                .release_addresses(&[option], "test", None)
+                .unwrap();
             assert_eq!(report.released, [old.address]);
         }
     }
@@ -118,14 +144,26 @@ fn line_26_a_sequence_number_for_a_free_address_is_a_conflict() {
         sequence: Some(assigned.sequence),
         ..ReleaseOption::unconditional(assigned.address)
     };
-    let report = cluster.engine().release_addresses(&[option], "test", None).unwrap();
+    let report = cluster
+        .engine()
+        .release_addresses(&[option], "test", None)
+        .unwrap();
     assert!(report.unallocated.is_empty());
-    assert_eq!(report.refused, [(assigned.address, ReleaseRefusal::Sequence {
-        found: 0,
-        expected: assigned.sequence
-    })]);
+    assert_eq!(
+        report.refused,
+        [(
+            assigned.address,
+            ReleaseRefusal::Sequence {
+                found: 0,
+                expected: assigned.sequence
+            }
+        )]
+    );
     let options = [ReleaseOption::unconditional(assigned.address)];
-    let report = cluster.engine().release_addresses(&options, "test", None).unwrap();
+    let report = cluster
+        .engine()
+        .release_addresses(&options, "test", None)
+        .unwrap();
     assert_eq!(report.unallocated, [assigned.address]);
 }
 
@@ -134,19 +172,38 @@ fn line_27_a_wrong_handle_keeps_its_block_and_no_other() {
     for mode in both_modes() {
         let cluster = Cluster::with_pool(mode, "10.0.0.0/29", 30, &["node1"]);
         let mine: Vec<_> = cluster.assign("node1", "mine", 8, 0).unwrap().addresses;
-        let other = mine.iter().find(|assigned| assigned.block != mine[0].block).unwrap();
+        let other = mine
+            .iter()
+            .find(|assigned| assigned.block != mine[0].block)
+            .unwrap();
         let option = |address: IpAddr, handle: &str| ReleaseOption {
             handle: Some(handle.to_owned()),
             ..ReleaseOption::unconditional(address)
         };
-        let options =
-            [option(mine[0].address, "mine"), option(mine[1].address, "theirs"), option(other.address, "mine")];
-        let report = cluster.engine().release_addresses(&options, "test", None).unwrap();
+        let options = [
+            option(mine[0].address, "mine"),
+            option(mine[1].address, "theirs"),
+            option(other.address, "mine"),
+        ];
+        let report = cluster
+            .engine()
+            .release_addresses(&options, "test", None)
+            .unwrap();
         assert_eq!(report.released, [other.address]);
         assert_eq!(report.refused.len(), 2);
-        let refusal = |address: IpAddr| &report.refused.iter().find(|refused| refused.0 == address).unwrap().1;
+        let refusal = |address: IpAddr| {
+            &report
+                .refused
+                .iter()
+                .find(|refused| refused.0 == address)
+                .unwrap()
+                .1
+        };
         assert!(matches!(refusal(mine[1].address), ReleaseRefusal::Handle { .. }));
-        assert!(matches!(refusal(mine[0].address), ReleaseRefusal::Companion { .. }));
+        assert!(matches!(
+            refusal(mine[0].address),
+            ReleaseRefusal::Companion { .. }
+        ));
         assert_eq!(cluster.counted("mine"), 7);
     }
 }
@@ -157,7 +214,10 @@ fn line_28_a_handle_with_a_carriage_return_is_releasable() {
         let cluster = single(mode);
         cluster.assign_one("node1", "net.abc");
         let text = serde_json::to_string(&cluster.block(BLOCK).unwrap()).unwrap();
-        cluster.put_raw(Key::Block(net(BLOCK)), &text.replace("\"net.abc\"", "\"net.abc\\r\\neth0\""));
+        cluster.put_raw(
+            Key::Block(net(BLOCK)),
+            &text.replace("\"net.abc\"", "\"net.abc\\r\\neth0\""),
+        );
         let option = ReleaseOption {
             handle: Some("net.abc".to_owned()),
             ..ReleaseOption::unconditional(ip("10.0.0.0"))
@@ -166,7 +226,10 @@ fn line_28_a_handle_with_a_carriage_return_is_releasable() {
         assert_eq!(cluster.release("net.abc\r\neth0").released, [ip("10.0.0.0")]);
         assert_eq!(cluster.handle("net.abc"), None);
         cluster.store.restore(&snapshot);
-        let report = cluster.engine().release_addresses(&[option], "test", None).unwrap();
+        let report = cluster
+            .engine()
+            .release_addresses(&[option], "test", None)
+            .unwrap();
         assert_eq!(report.released, [ip("10.0.0.0")]);
         assert_eq!(cluster.handle("net.abc"), None);
     }
@@ -177,7 +240,11 @@ fn line_29_a_handle_that_is_wrong_about_its_blocks_is_released_all_the_same() {
     for mode in both_modes() {
         let cluster = Cluster::with_pool(mode, "10.0.0.0/28", 30, &["node1"]);
         let assigned = cluster.assign_one("node1", "h");
-        let counts = [(assigned.block, 7), (net("10.0.0.0/30"), 2), (net("10.0.0.12/30"), 1)];
+        let counts = [
+            (assigned.block, 7),
+            (net("10.0.0.0/30"), 2),
+            (net("10.0.0.12/30"), 1),
+        ];
         let handle = IpamHandle {
             block: counts.into_iter().collect(),
             ..IpamHandle::default()
@@ -204,7 +271,9 @@ fn line_29_an_address_whose_handle_is_lost_is_found_by_a_thorough_release() {
                 Some(text) => cluster.put_raw(Key::Handle("h".to_owned()), text),
             }
             let engine = cluster.engine();
-            let found = engine.release_by_handle("h", HandleSearch::Thorough, "test", &mut |_| Vec::new()).unwrap();
+            let found = engine
+                .release_by_handle("h", HandleSearch::Thorough, "test", &mut |_| Vec::new())
+                .unwrap();
             assert_eq!(found.released, [assigned.address], "{damage:?}");
             assert_eq!(cluster.handle("h"), None);
             assert_eq!(cluster.counted("other"), 1);
@@ -224,7 +293,15 @@ fn line_29_a_count_too_small_never_goes_below_zero() {
         };
         cluster.put(Key::Handle("h".to_owned()), &handle);
         let options = ["10.0.0.0", "10.0.0.1"].map(|address| ReleaseOption::unconditional(ip(address)));
-        assert_eq!(cluster.engine().release_addresses(&options, "test", None).unwrap().released.len(), 2);
+        assert_eq!(
+            cluster
+                .engine()
+                .release_addresses(&options, "test", None)
+                .unwrap()
+                .released
+                .len(),
+            2
+        );
         assert_eq!(cluster.handle("h"), None);
     }
 }
@@ -242,7 +319,9 @@ fn line_30_conflicts_leave_the_handle_right() {
                 client.plan_faults(FaultPlan::script(faults));
                 let engine = cluster.engine_on(&client);
                 if specific_address {
-                    engine.assign_specific(&specific("node1", "h", &["10.0.0.2"]), &mut no_writes).unwrap();
+                    engine
+                        .assign_specific(&specific("node1", "h", &["10.0.0.2"]), &mut no_writes)
+                        .unwrap();
                 } else {
                     assign_with(&engine, "node1", "h", 1, 0).unwrap();
                 }
@@ -265,10 +344,15 @@ fn line_30_a_conflict_that_moves_the_request_to_another_block() {
         interpose(&client, u64::from(!mode.atomic), move || {
             other.assign("node1", "filler", 3, 0).unwrap();
         });
-        let assigned = assign_with(&cluster.engine_on(&client), "node1", "h", 1, 0).unwrap().addresses[0];
+        let assigned = assign_with(&cluster.engine_on(&client), "node1", "h", 1, 0)
+            .unwrap()
+            .addresses[0];
         assert_ne!(assigned.block, first.block);
         let handle = cluster.handle("h").unwrap();
-        assert_eq!(handle.block.into_iter().collect::<Vec<_>>(), [(assigned.block, 1)]);
+        assert_eq!(
+            handle.block.into_iter().collect::<Vec<_>>(),
+            [(assigned.block, 1)]
+        );
         cluster.check();
     }
 }
@@ -282,7 +366,10 @@ fn line_31_a_handle_counts_what_it_got_in_each_block() {
         let handle = cluster.handle("h").unwrap();
         assert_eq!(handle.block.len(), 3);
         for (block, count) in handle.block {
-            assert_eq!(assigned.iter().filter(|assigned| assigned.block == block).count(), count);
+            assert_eq!(
+                assigned.iter().filter(|assigned| assigned.block == block).count(),
+                count
+            );
         }
         let mut partial = request("node1", "rest", 100, 0);
         partial.all_or_nothing = false;
@@ -309,9 +396,15 @@ fn line_36_a_released_address_rests_for_the_cooldown() {
         let error = cluster.assign_address("node1", "h2", "10.0.0.1").unwrap_err();
         assert!(matches!(error, AssignSpecificError::Cooling { .. }), "{error}");
         let options = [ReleaseOption::unconditional(ip("10.0.0.1"))];
-        let report = cluster.engine().release_addresses(&options, "test", None).unwrap();
+        let report = cluster
+            .engine()
+            .release_addresses(&options, "test", None)
+            .unwrap();
         assert_eq!(report.unallocated, [ip("10.0.0.1")]);
-        let report = cluster.engine().release_host_affinities("node1", true, "test").unwrap();
+        let report = cluster
+            .engine()
+            .release_host_affinities("node1", true, "test")
+            .unwrap();
         assert_eq!(report.outcomes[0].2, ipam::AffinityRelease::InUse);
         cluster.clock.advance(Duration::from_secs(29));
         cluster.assign("node1", "h2", 1, 0).unwrap_err();
@@ -333,8 +426,14 @@ fn line_36_with_cooldown_a_sequence_number_still_protects() {
         sequence: Some(assigned.sequence),
         ..ReleaseOption::unconditional(assigned.address)
     };
-    let report = cluster.engine().release_addresses(&[option], "test", None).unwrap();
-    assert!(matches!(report.refused[0].1, ReleaseRefusal::Sequence { .. }), "{report:?}");
+    let report = cluster
+        .engine()
+        .release_addresses(&[option], "test", None)
+        .unwrap();
+    assert!(
+        matches!(report.refused[0].1, ReleaseRefusal::Sequence { .. }),
+        "{report:?}"
+    );
 }
 
 /// Time is not measured here, work is: reads and writes must not grow with the addresses in use.
@@ -346,7 +445,11 @@ fn line_37_the_cost_of_an_assignment_does_not_grow() {
         let before = cluster.store.counts();
         cluster.assign_one("node1", handle);
         let after = cluster.store.counts();
-        (after.gets - before.gets, after.lists - before.lists, after.commits - before.commits)
+        (
+            after.gets - before.gets,
+            after.lists - before.lists,
+            after.commits - before.commits,
+        )
     };
     cluster.assign_one("node1", "zero");
     let empty = cost("one");
@@ -357,7 +460,10 @@ fn line_37_the_cost_of_an_assignment_does_not_grow() {
     let before = cluster.store.counts();
     cluster.release("two");
     let after = cluster.store.counts();
-    assert!(after.gets - before.gets <= 4 && after.lists - before.lists <= 1, "{before:?} {after:?}");
+    assert!(
+        after.gets - before.gets <= 4 && after.lists - before.lists <= 1,
+        "{before:?} {after:?}"
+    );
 }
 
 #[test]
@@ -376,7 +482,15 @@ fn line_37_thousands_of_addresses_over_many_blocks_are_released() {
                 sequence: Some(assigned.sequence),
             })
             .collect();
-        assert_eq!(cluster.engine().release_addresses(&options, "test", None).unwrap().released.len(), 2000);
+        assert_eq!(
+            cluster
+                .engine()
+                .release_addresses(&options, "test", None)
+                .unwrap()
+                .released
+                .len(),
+            2000
+        );
         assert_eq!(cluster.counted("h"), 2000);
         assert_eq!(cluster.release("h").released.len(), 2000);
         assert_eq!(cluster.handle("h"), None);
@@ -397,7 +511,16 @@ fn foreign_members_and_order_survive() {
     );
     assert_eq!(cluster.assign_one("node1", "h").address, ip("10.0.0.3"));
     let block: IpamBlock = cluster.block(BLOCK).unwrap();
-    assert_eq!((block.unallocated.as_slice(), block.sequence_number), (&[0, 2][..], 8));
-    assert_eq!(block.sequence_number_for_allocation.into_iter().collect::<Vec<_>>(), [(3, 7)]);
+    assert_eq!(
+        (block.unallocated.as_slice(), block.sequence_number),
+        (&[0, 2][..], 8)
+    );
+    assert_eq!(
+        block
+            .sequence_number_for_allocation
+            .into_iter()
+            .collect::<Vec<_>>(),
+        [(3, 7)]
+    );
     assert!(block.extra.contains_key("future") && block.attributes[0].extra.contains_key("new"));
 }

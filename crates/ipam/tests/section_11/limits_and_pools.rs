@@ -38,9 +38,15 @@ fn line_16_a_disabled_or_deleted_pool_gives_nothing_new_and_takes_back() {
                 .release_addresses(&[ReleaseOption::unconditional(old.address)], "test", None)
                 .unwrap();
             assert_eq!(report.released, [old.address]);
-            let report = cluster.engine().release_host_affinities("node1", true, "test").unwrap();
+            let report = cluster
+                .engine()
+                .release_host_affinities("node1", true, "test")
+                .unwrap();
             assert_eq!(report.outcomes.len(), 2);
-            assert_eq!(cluster.affinities("node1"), [(new.block, AffinityState::Confirmed)]);
+            assert_eq!(
+                cluster.affinities("node1"),
+                [(new.block, AffinityState::Confirmed)]
+            );
             cluster.check();
         }
     }
@@ -53,11 +59,18 @@ fn line_16_the_affinities_of_a_pool_can_be_released_whoever_has_them() {
         let kept = cluster.assign_one("node1", "h1");
         cluster.assign_one("node2", "h2");
         cluster.release("h2");
-        let report = cluster.engine().release_pool_affinities(net("10.0.0.0/24"), "test").unwrap();
+        let report = cluster
+            .engine()
+            .release_pool_affinities(net("10.0.0.0/24"), "test")
+            .unwrap();
         assert_eq!((report.outcomes.len(), report.failed.len()), (2, 0));
         assert_eq!(cluster.block(&kept.block.to_string()).unwrap().affinity, None);
         cluster.release("h1");
-        assert_eq!(cluster.block(&kept.block.to_string()), None, "nobody's block goes with its last address");
+        assert_eq!(
+            cluster.block(&kept.block.to_string()),
+            None,
+            "nobody's block goes with its last address"
+        );
     }
 }
 
@@ -77,7 +90,10 @@ fn line_17_a_block_goes_back_when_its_pool_no_longer_selects_the_node() {
         cluster.put_node("node1", &[("zone", "b")]);
         let new = cluster.assign_one("node1", "h2");
         assert!(net("10.1.0.0/24").contains(&new.address));
-        assert_eq!(cluster.affinities("node1"), [(new.block, AffinityState::Confirmed)]);
+        assert_eq!(
+            cluster.affinities("node1"),
+            [(new.block, AffinityState::Confirmed)]
+        );
         assert_eq!(cluster.block(&old.block.to_string()), None);
 
         // One in use goes with its last address, whichever way that is released.
@@ -88,12 +104,18 @@ fn line_17_a_block_goes_back_when_its_pool_no_longer_selects_the_node() {
             assert_eq!(first.block, second.block);
             cluster.put_node("node1", &[("zone", "b")]);
             cluster.release("h3");
-            assert_eq!(cluster.affinity("node1", &first.block.to_string()), Some(AffinityState::Confirmed));
+            assert_eq!(
+                cluster.affinity("node1", &first.block.to_string()),
+                Some(AffinityState::Confirmed)
+            );
             if by_handle {
                 cluster.release("h4");
             } else {
                 let options = [ReleaseOption::unconditional(second.address)];
-                cluster.engine().release_addresses(&options, "test", None).unwrap();
+                cluster
+                    .engine()
+                    .release_addresses(&options, "test", None)
+                    .unwrap();
             }
             assert_eq!(cluster.affinity("node1", &first.block.to_string()), None);
             assert_eq!(cluster.block(&first.block.to_string()), None);
@@ -114,7 +136,10 @@ fn line_17_other_ways_to_exclude_a_pool_take_no_block_away() {
         cluster.engine().auto_assign(&wanted, &mut no_writes).unwrap();
         cluster.assign_one("node1", "h3");
         cluster.release("h1");
-        assert_eq!(cluster.affinity("node1", &old.block.to_string()), Some(AffinityState::Confirmed));
+        assert_eq!(
+            cluster.affinity("node1", &old.block.to_string()),
+            Some(AffinityState::Confirmed)
+        );
     }
 }
 
@@ -138,9 +163,18 @@ fn line_18_two_nodes_swap_selectors_with_no_free_block_left() {
         cluster.release("h2");
         let first = cluster.assign_one("node1", "h3");
         let second = cluster.assign_one("node2", "h4");
-        assert_eq!((first.block, second.block), (net("10.0.0.4/30"), net("10.0.0.0/30")));
-        assert_eq!(cluster.affinities("node1"), [(first.block, AffinityState::Confirmed)]);
-        assert_eq!(cluster.affinities("node2"), [(second.block, AffinityState::Confirmed)]);
+        assert_eq!(
+            (first.block, second.block),
+            (net("10.0.0.4/30"), net("10.0.0.0/30"))
+        );
+        assert_eq!(
+            cluster.affinities("node1"),
+            [(first.block, AffinityState::Confirmed)]
+        );
+        assert_eq!(
+            cluster.affinities("node2"),
+            [(second.block, AffinityState::Confirmed)]
+        );
         cluster.check();
     }
 }
@@ -160,9 +194,19 @@ fn line_19_an_explicit_limit_is_hard_and_counts_per_family() {
         let assignment = cluster.engine().auto_assign(&all, &mut no_writes).unwrap();
         assert_eq!(assignment.addresses.len(), 16);
         let text = assignment.shortfalls[0].to_string();
-        assert!(text.starts_with("Assigned 16 out of 256 requested IPv4 addresses"), "{text}");
-        assert!(text.contains("cannot allocate new block due to per host block limit"), "{text}");
-        assert_eq!(cluster.assign("node1", "h6", 0, 16).unwrap().addresses.len(), 16, "IPv6 has a limit of its own");
+        assert!(
+            text.starts_with("Assigned 16 out of 256 requested IPv4 addresses"),
+            "{text}"
+        );
+        assert!(
+            text.contains("cannot allocate new block due to per host block limit"),
+            "{text}"
+        );
+        assert_eq!(
+            cluster.assign("node1", "h6", 0, 16).unwrap().addresses.len(),
+            16,
+            "IPv6 has a limit of its own"
+        );
         // At the limit a block that has room again still serves.
         cluster.release("h");
         cluster.assign_one("node1", "h7");
@@ -179,7 +223,10 @@ fn line_19_the_implicit_limit_ends_claiming_but_not_borrowing() {
         cluster.assign("node1", "h", 80, 0).unwrap();
         assert_eq!(cluster.affinities("node1").len(), 20);
         let error = cluster.assign("node1", "over", 1, 0).unwrap_err();
-        assert!(matches!(reasons(&error)[0], ShortReason::BlockLimit { limit: 20, .. }), "{error}");
+        assert!(
+            matches!(reasons(&error)[0], ShortReason::BlockLimit { limit: 20, .. }),
+            "{error}"
+        );
         assert_eq!(error.class(), ErrorClass::Exhausted);
         let other = cluster.assign_one("node2", "other");
         let borrowed = cluster.assign_one("node1", "borrowed");
@@ -200,9 +247,16 @@ fn line_19_the_smaller_of_two_limits_holds() {
         wanted.all_or_nothing = false;
         wanted.max_blocks = asked;
         let assignment = cluster.engine().auto_assign(&wanted, &mut no_writes).unwrap();
-        assert_eq!(assignment.addresses.len(), expected, "limit {asked} of the request");
+        assert_eq!(
+            assignment.addresses.len(),
+            expected,
+            "limit {asked} of the request"
+        );
         cluster.release("h");
-        cluster.engine().release_host_affinities("node1", true, "test").unwrap();
+        cluster
+            .engine()
+            .release_host_affinities("node1", true, "test")
+            .unwrap();
     }
 }
 
@@ -215,7 +269,12 @@ fn line_20_strict_affinity_ends_borrowing_and_keeps_what_was_borrowed_releasable
         cluster.configure(|config| config.strict_affinity = true);
         cluster.assign("node2", "more", 1, 0).unwrap_err();
         let error = cluster.assign_address("node2", "more", "10.0.0.3").unwrap_err();
-        assert!(error.to_string().starts_with("Block host affinity does not match"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("Block host affinity does not match"),
+            "{error}"
+        );
         assert_eq!(cluster.release("borrowed").released.len(), 1);
         cluster.assign_one("node1", "more");
         // A block that is nobody's is not used either.
@@ -233,12 +292,19 @@ fn line_20_strict_affinity_ends_borrowing_and_keeps_what_was_borrowed_releasable
 fn line_32_reserved_addresses_are_passed_over_in_place() {
     for mode in both_modes() {
         let cluster = Cluster::with_pool(mode, "10.0.0.0/30", 30, &["node1"]);
-        cluster.reserve("r", &[" 10.0.0.1 ", "10.0.0.2/32", "10.0.0.2", "garbage", "10.0.0.0/33"]);
+        cluster.reserve(
+            "r",
+            &[" 10.0.0.1 ", "10.0.0.2/32", "10.0.0.2", "garbage", "10.0.0.0/33"],
+        );
         let both = cluster.assign("node1", "h", 2, 0).unwrap();
         let addresses: Vec<_> = both.addresses.iter().map(|assigned| assigned.address).collect();
         assert_eq!(addresses, [ip("10.0.0.0"), ip("10.0.0.3")]);
         cluster.assign("node1", "h2", 1, 0).unwrap_err();
-        assert_eq!(cluster.block("10.0.0.0/30").unwrap().unallocated, [1, 2], "their place in the queue is kept");
+        assert_eq!(
+            cluster.block("10.0.0.0/30").unwrap().unallocated,
+            [1, 2],
+            "their place in the queue is kept"
+        );
         // An explicit request ignores reservations.
         cluster.assign_address("node1", "h3", "10.0.0.1").unwrap();
         // A reservation over an address in use changes nothing about it.
@@ -253,11 +319,17 @@ fn line_32_wholly_reserved_blocks_are_neither_used_nor_claimed() {
     for mode in both_modes() {
         let cluster = Cluster::with_pool(mode, "10.0.0.0/28", 30, &["node1", "node2"]);
         // Three of four blocks, one of them by two halves.
-        cluster.reserve("r", &["10.0.0.0/30", "10.0.0.4/31", "10.0.0.6/31", "10.0.0.12/30"]);
+        cluster.reserve(
+            "r",
+            &["10.0.0.0/30", "10.0.0.4/31", "10.0.0.6/31", "10.0.0.12/30"],
+        );
         for (node, handle) in [("node1", "h1"), ("node2", "h2")] {
             assert_eq!(cluster.assign_one(node, handle).block, net("10.0.0.8/30"));
         }
-        assert_eq!(cluster.affinities("node1").len() + cluster.affinities("node2").len(), 1);
+        assert_eq!(
+            cluster.affinities("node1").len() + cluster.affinities("node2").len(),
+            1
+        );
         cluster.reserve("rest", &["10.0.0.8/30"]);
         cluster.assign("node1", "h3", 1, 0).unwrap_err();
         cluster.check();
@@ -278,9 +350,16 @@ fn line_33_both_families_or_none() {
         // IPv6 is used up first.
         cluster.assign("node1", "six", 0, 3).unwrap();
         let error = cluster.assign("node1", "h2", 1, 1).unwrap_err();
-        assert!(error.to_string().contains("Assigned 0 out of 1 requested IPv6"), "{error}");
+        assert!(
+            error.to_string().contains("Assigned 0 out of 1 requested IPv6"),
+            "{error}"
+        );
         assert_eq!(cluster.handle("h2"), None);
-        assert_eq!(cluster.block("10.0.0.0/30").unwrap().unallocated.len(), 3, "IPv4 was not taken");
+        assert_eq!(
+            cluster.block("10.0.0.0/30").unwrap().unallocated.len(),
+            3,
+            "IPv4 was not taken"
+        );
         // Without all_or_nothing the other family is kept.
         let mut partial = request("node1", "h3", 1, 1);
         partial.all_or_nothing = false;
@@ -299,7 +378,12 @@ fn line_33_a_pool_of_the_other_family_is_refused() {
         wanted.pools_v4 = vec![reference.parse().unwrap()];
         let error = cluster.engine().auto_assign(&wanted, &mut no_writes).unwrap_err();
         let text = error.to_string();
-        assert!(text.starts_with(&format!("the given pool ({reference}) does not exist, or is not enabled")), "{text}");
+        assert!(
+            text.starts_with(&format!(
+                "the given pool ({reference}) does not exist, or is not enabled"
+            )),
+            "{text}"
+        );
         assert_eq!(error.class(), ErrorClass::Configuration);
     }
 }
@@ -324,7 +408,10 @@ fn line_34_requested_pools_need_no_selector_and_may_be_manual() {
         let mut wanted = request("node1", "h", 1, 0);
         wanted.pools_v4 = vec![reference.parse().unwrap()];
         let error = cluster.engine().auto_assign(&wanted, &mut no_writes).unwrap_err();
-        assert!(error.to_string().contains("does not exist, or is not enabled"), "{error}");
+        assert!(
+            error.to_string().contains("does not exist, or is not enabled"),
+            "{error}"
+        );
     }
 }
 
@@ -338,9 +425,20 @@ fn line_34_requested_pools_are_used_in_their_order() {
         cluster.put_pool(name, spec);
     }
     let mut wanted = request("node1", "h", 5, 0);
-    wanted.pools_v4 = vec![PoolReference::Name("b".to_owned()), PoolReference::Name("a".to_owned())];
-    let assigned = cluster.engine().auto_assign(&wanted, &mut no_writes).unwrap().addresses;
-    assert!(assigned[..4].iter().all(|assigned| assigned.block == net("10.2.0.0/30")));
+    wanted.pools_v4 = vec![
+        PoolReference::Name("b".to_owned()),
+        PoolReference::Name("a".to_owned()),
+    ];
+    let assigned = cluster
+        .engine()
+        .auto_assign(&wanted, &mut no_writes)
+        .unwrap()
+        .addresses;
+    assert!(
+        assigned[..4]
+            .iter()
+            .all(|assigned| assigned.block == net("10.2.0.0/30"))
+    );
     assert_eq!(assigned[4].block, net("10.1.0.0/30"));
     assert_eq!(cluster.counted("h"), 5);
 }
@@ -350,10 +448,16 @@ fn line_34_a_use_that_no_pool_allows_is_a_configuration_error() {
     let cluster = Cluster::with_pool(both_modes()[0], "10.0.0.0/24", 26, &["node1"]);
     cluster.edit_pool("pool", |spec| spec.allowed_uses = vec![AllowedUse::Tunnel]);
     let error = cluster.assign("node1", "h", 1, 0).unwrap_err();
-    assert!(error.to_string().starts_with("cannot find a qualified ippool"), "{error}");
+    assert!(
+        error.to_string().starts_with("cannot find a qualified ippool"),
+        "{error}"
+    );
     let mut wanted = specific("node1", "h", &["10.0.0.5"]);
     wanted.intended_use = Some(AllowedUse::Workload);
-    let error = cluster.engine().assign_specific(&wanted, &mut no_writes).unwrap_err();
+    let error = cluster
+        .engine()
+        .assign_specific(&wanted, &mut no_writes)
+        .unwrap_err();
     assert!(matches!(error, AssignSpecificError::Use { .. }), "{error}");
     let error = cluster.assign("unknown", "h", 1, 0).unwrap_err();
     assert!(matches!(error, AssignError::NodeUnknown { .. }), "{error}");
@@ -362,7 +466,9 @@ fn line_34_a_use_that_no_pool_allows_is_a_configuration_error() {
 #[test]
 fn line_35_namespace_selectors() {
     let cluster = Cluster::with_pool(both_modes()[0], "10.0.0.0/24", 26, &["node1"]);
-    cluster.edit_pool("pool", |spec| spec.namespace_selector = "team == 'red'".to_owned());
+    cluster.edit_pool("pool", |spec| {
+        spec.namespace_selector = "team == 'red'".to_owned();
+    });
     let with = |labels: Option<BTreeMap<String, String>>| {
         let mut wanted = request("node1", "h", 1, 0);
         wanted.namespace_labels = labels;
@@ -371,18 +477,41 @@ fn line_35_namespace_selectors() {
     let label = |team: &str| BTreeMap::from([("team".to_owned(), team.to_owned())]);
     for labels in [None, Some(BTreeMap::new()), Some(label("blue"))] {
         let error = with(labels).unwrap_err();
-        assert!(error.to_string().starts_with("no configured Calico pools for node"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("no configured Calico pools for node"),
+            "{error}"
+        );
     }
     with(Some(label("red"))).unwrap();
     cluster.edit_pool("pool", |spec| spec.namespace_selector = "!has(team)".to_owned());
     with(None).unwrap();
     cluster.edit_pool("pool", |spec| spec.namespace_selector = "team =".to_owned());
     let error = with(Some(label("red"))).unwrap_err();
-    assert!(matches!(error, AssignError::Selector { field: "namespaceSelector", .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            AssignError::Selector {
+                field: "namespaceSelector",
+                ..
+            }
+        ),
+        "{error}"
+    );
     cluster.edit_pool("pool", |spec| {
         spec.namespace_selector.clear();
         spec.node_selector = "zone in {".to_owned();
     });
     let error = with(None).unwrap_err();
-    assert!(matches!(error, AssignError::Selector { field: "nodeSelector", .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            AssignError::Selector {
+                field: "nodeSelector",
+                ..
+            }
+        ),
+        "{error}"
+    );
 }

@@ -20,13 +20,15 @@ use datastore::{
     memory::{FaultPlan, Snapshot, Step},
 };
 use ipam::{
-    AccessError, AssignError, AssignRequest, AssignSpecificError, Assigned, Assignment, Clock, Engine, HandleSearch,
-    HostNetwork, HostNetworkError, Notice, Occupied, ReleaseReport, SpecificRequest, ignore_notices,
+    AccessError, AssignError, AssignRequest, AssignSpecificError, Assigned, Assignment, Clock, Engine,
+    HandleSearch, HostNetwork, HostNetworkError, Notice, Occupied, ReleaseReport, SpecificRequest,
+    ignore_notices,
 };
 use ipnet::IpNet;
 use model::{
-    AffinityOwner, AffinityState, BlockAffinity, IpPool, IpReservation, IpamBlock, IpamConfig, IpamHandle, Key,
-    KeyRange, Kind, Node, Timestamp, ip_pool::IpPoolSpec, ip_reservation::IpReservationSpec, node::NodeSpec,
+    AffinityOwner, AffinityState, BlockAffinity, IpPool, IpReservation, IpamBlock, IpamConfig, IpamHandle,
+    Key, KeyRange, Kind, Node, Timestamp, ip_pool::IpPoolSpec, ip_reservation::IpReservationSpec,
+    node::NodeSpec,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -41,7 +43,8 @@ impl Default for TestClock {
 
 impl TestClock {
     pub fn advance(&self, duration: Duration) {
-        self.0.fetch_add(u64::try_from(duration.as_nanos()).unwrap(), Ordering::SeqCst);
+        self.0
+            .fetch_add(u64::try_from(duration.as_nanos()).unwrap(), Ordering::SeqCst);
     }
 
     fn nanos(&self) -> u64 {
@@ -201,8 +204,10 @@ impl Cluster {
 
     pub fn put_node(&self, name: &str, labels: &[(&str, &str)]) {
         let mut node = Node::new(name, NodeSpec::default());
-        node.metadata.labels =
-            labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        node.metadata.labels = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
         self.put(Key::resource(Kind::Node, name), &node);
     }
 
@@ -211,7 +216,10 @@ impl Cluster {
             reserved_cidrs: cidrs.iter().map(|cidr| (*cidr).to_owned()).collect(),
             ..IpReservationSpec::default()
         };
-        self.put(Key::resource(Kind::IpReservation, name), &IpReservation::new(name, spec));
+        self.put(
+            Key::resource(Kind::IpReservation, name),
+            &IpReservation::new(name, spec),
+        );
     }
 
     pub fn configure(&self, edit: impl FnOnce(&mut IpamConfig)) {
@@ -252,7 +260,10 @@ impl Cluster {
     pub fn affinities(&self, node: &str) -> Vec<(IpNet, AffinityState)> {
         let mut found = Vec::new();
         for v6 in [false, true] {
-            let range = KeyRange::Affinities { owner: host(node), v6 };
+            let range = KeyRange::Affinities {
+                owner: host(node),
+                v6,
+            };
             for entry in self.store.list(&range).unwrap().entries {
                 if let Key::Affinity { block, .. } = entry.key {
                     found.push((block, BlockAffinity::from_stored(&entry.value).unwrap().state));
@@ -271,7 +282,12 @@ impl Cluster {
         self.assign(node, handle, 1, 0).unwrap().addresses[0]
     }
 
-    pub fn assign_address(&self, node: &str, handle: &str, address: &str) -> Result<Assigned, AssignSpecificError> {
+    pub fn assign_address(
+        &self,
+        node: &str,
+        handle: &str,
+        address: &str,
+    ) -> Result<Assigned, AssignSpecificError> {
         self.engine()
             .assign_specific(&specific(node, handle, &[address]), &mut no_writes)
             .map(|assigned| assigned[0])
@@ -320,7 +336,9 @@ pub fn assign_with(
 }
 
 pub fn release_with(engine: &Engine<'_>, handle: &str) -> Result<ReleaseReport, AccessError> {
-    engine.release_by_handle(handle, HandleSearch::Listed, "test", &mut |_: &[IpAddr]| Vec::new())
+    engine.release_by_handle(handle, HandleSearch::Listed, "test", &mut |_: &[IpAddr]| {
+        Vec::new()
+    })
 }
 
 /// Companions of an assignment that has none.
@@ -365,8 +383,18 @@ pub fn defects(snapshot: &Snapshot) -> Vec<String> {
     for (key, _, value) in snapshot.iter() {
         if let Key::Block(cidr) = key {
             let block: IpamBlock = serde_json::from_str(value).unwrap();
-            found.extend(block.validate(None).iter().map(|defect| format!("{cidr}: {defect}")));
-            for attribute in block.allocations.iter().flatten().map(|index| &block.attributes[*index]) {
+            found.extend(
+                block
+                    .validate(None)
+                    .iter()
+                    .map(|defect| format!("{cidr}: {defect}")),
+            );
+            for attribute in block
+                .allocations
+                .iter()
+                .flatten()
+                .map(|index| &block.attributes[*index])
+            {
                 if let Some(handle) = &attribute.handle_id {
                     *truth.entry((handle.clone(), *cidr)).or_default() += 1;
                 }
@@ -384,7 +412,12 @@ pub fn defects(snapshot: &Snapshot) -> Vec<String> {
         match key {
             Key::Handle(id) => {
                 let handle: IpamHandle = serde_json::from_str(value).unwrap();
-                counted.extend(handle.block.into_iter().map(|(block, count)| ((id.clone(), block), count)));
+                counted.extend(
+                    handle
+                        .block
+                        .into_iter()
+                        .map(|(block, count)| ((id.clone(), block), count)),
+                );
             }
             Key::Affinity { owner, block } => {
                 let affinity = BlockAffinity::from_stored(value).unwrap();
@@ -399,7 +432,9 @@ pub fn defects(snapshot: &Snapshot) -> Vec<String> {
     for ((handle, block), allocated) in truth {
         let counted = counted.get(&(handle.clone(), block)).copied().unwrap_or(0);
         if counted < allocated {
-            found.push(format!("handle {handle} counts {counted} in {block}, which has {allocated}"));
+            found.push(format!(
+                "handle {handle} counts {counted} in {block}, which has {allocated}"
+            ));
         }
     }
     found
