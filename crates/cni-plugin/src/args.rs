@@ -24,7 +24,7 @@ impl Args {
                 .ok_or_else(|| invalid(&format!("{piece:?} is not of the form KEY=VALUE")))?;
             args.pairs.push((key.to_owned(), value.to_owned()));
         }
-        if let Some(value) = args.value("IgnoreUnknown") {
+        if let Some(value) = args.last("IgnoreUnknown") {
             args.ignore_unknown = boolean(value)
                 .ok_or_else(|| invalid(&format!("IgnoreUnknown={value}: write 1, true, 0 or false")))?;
         }
@@ -33,8 +33,12 @@ impl Args {
 
     /// The value of a key, matched exactly; the last one where it is repeated. Empty is as good as absent.
     pub fn value(&self, key: &str) -> Option<&str> {
+        self.last(key).filter(|value| !value.is_empty())
+    }
+
+    fn last(&self, key: &str) -> Option<&str> {
         let pair = self.pairs.iter().rev().find(|(name, _)| name == key)?;
-        Some(pair.1.as_str()).filter(|value| !value.is_empty())
+        Some(pair.1.as_str())
     }
 
     /// Fails on a key that is not in the list, unless `IgnoreUnknown` is set.
@@ -80,7 +84,15 @@ mod tests {
 
     #[test]
     fn malformed_pieces_are_named() {
-        for text in ["a", "a=b;", ";a=b", "a=b=c", "a=b;;c=d", "IgnoreUnknown=perhaps"] {
+        for text in [
+            "a",
+            "a=b;",
+            ";a=b",
+            "a=b=c",
+            "a=b;;c=d",
+            "IgnoreUnknown=perhaps",
+            "IgnoreUnknown=",
+        ] {
             let error = Args::parse(text).unwrap_err();
             assert_eq!(error.code, Code::InvalidEnvironment);
             assert!(error.message.contains("CNI_ARGS"), "{error}");

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::{OsStr, OsString},
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -11,54 +12,85 @@ use std::{
 
 use crate::{
     args::Args,
-    config::NetworkConfig,
+    config::{NetworkConfig, UnreadableResult},
     error::{Code, Error},
     identifier::{ContainerId, InterfaceName},
+    version::Version,
 };
 
 /// The environment, as a value, so that nothing below reads the process's own.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
-    variables: BTreeMap<String, String>,
+    variables: BTreeMap<String, Variable>,
+}
+
+#[derive(Clone, Debug)]
+struct Variable {
+    text: String,
+    /// Name and value as they are, where they are not UTF-8: delegates get these.
+    original: Option<(OsString, OsString)>,
 }
 
 impl Environment {
     /// The process's own environment. Variables that are not UTF-8 are read with replacement characters, so that
     /// checks refuse them by name.
     pub fn of_process() -> Self {
-        let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
-        std::env::vars_os()
-            .map(|(key, value)| (text(key), text(value)))
-            .collect()
+        let read = |(name, value): (OsString, OsString)| {
+            let variable = |original| Variable {
+                text: value.to_string_lossy().into_owned(),
+                original,
+            };
+            match (name.to_str(), value.to_str()) {
+                (Some(text), Some(_)) => (text.to_owned(), variable(None)),
+                _ => (
+                    name.to_string_lossy().into_owned(),
+                    variable(Some((name, value.clone()))),
+                ),
+            }
+        };
+        Self {
+            variables: std::env::vars_os().map(read).collect(),
+        }
     }
 
     /// A variable; empty is as good as absent.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables
             .get(name)
-            .map(String::as_str)
+            .map(|variable| variable.text.as_str())
             .filter(|value| !value.is_empty())
     }
 
     /// A copy with one variable set.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
-        self.variables.insert(name.to_owned(), value.to_owned());
+        self.extend([(name.to_owned(), value.to_owned())]);
         self
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// What a child process inherits.
+    pub(crate) fn inherited(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.variables
             .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .map(|(name, variable)| match &variable.original {
+                Some((name, value)) => (name.as_os_str(), value.as_os_str()),
+                None => (name.as_ref(), variable.text.as_ref()),
+            })
+    }
+}
+
+impl Extend<(String, String)> for Environment {
+    fn extend<I: IntoIterator<Item = (String, String)>>(&mut self, pairs: I) {
+        let variable = |(name, text)| (name, Variable { text, original: None });
+        self.variables.extend(pairs.into_iter().map(variable));
     }
 }
 
 impl FromIterator<(String, String)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
-        Self {
-            variables: pairs.into_iter().collect(),
-        }
+        let mut environment = Self::default();
+        environment.extend(pairs);
+        environment
     }
 }
 
@@ -89,6 +121,22 @@ impl Command {
             Self::Gc => "GC",
             Self::Status => "STATUS",
             Self::Version => "VERSION",
+        }
+    }
+
+    /// The first version of the specification that has the verb.
+    pub(crate) fn since(self) -> Version {
+        match self {
+            Self::Check => Version::V0_4_0,
+            Self::Gc | Self::Status => Version::V1_1_0,
+            Self::Add | Self::Del | Self::Version => Version::V0_1_0,
+        }
+    }
+
+    pub(crate) fn unreadable_result(self) -> UnreadableResult {
+        match self {
+            Self::Add | Self::Check => UnreadableResult::Fails,
+            Self::Del | Self::Gc | Self::Status | Self::Version => UnreadableResult::IsAbsent,
         }
     }
 
@@ -158,37 +206,32 @@ impl Variables {
         let netns = required("CNI_NETNS", is_attachment && command != Command::Del);
         let interface = required("CNI_IFNAME", is_attachment);
         let path = required("CNI_PATH", command != Command::Version);
-        let missing = (!missing.is_empty()).then(|| {
-            Error::new(
-                Code::InvalidEnvironment,
-                format!("required env variables [{}] missing", missing.join(",")),
-            )
-        });
-
-        let mut attachment = None;
-        if is_attachment {
+        let attached = if is_attachment {
             let container = container.map(|text| parse("CNI_CONTAINERID", text)).transpose()?;
             let interface = interface.map(|text| parse("CNI_IFNAME", text)).transpose()?;
-            let args = Args::parse(environment.get("CNI_ARGS").unwrap_or_default())?;
-            if let (Some(container_id), Some(interface)) = (container, interface) {
-                attachment = Some(Attachment {
-                    container_id,
-                    netns: netns.map(PathBuf::from),
-                    interface,
-                    args,
-                });
-            }
+            container.zip(interface)
+        } else {
+            None
+        };
+        if !missing.is_empty() {
+            return Err(missing_variables(&missing));
         }
-        match missing {
-            Some(error) => Err(error),
-            None => Ok(Self {
-                command,
-                attachment,
-                path: path
-                    .map(|path| std::env::split_paths(path).collect())
-                    .unwrap_or_default(),
+        let attachment = match attached {
+            None => None,
+            Some((container_id, interface)) => Some(Attachment {
+                container_id,
+                netns: netns.map(PathBuf::from),
+                interface,
+                args: Args::parse(environment.get("CNI_ARGS").unwrap_or_default())?,
             }),
-        }
+        };
+        Ok(Self {
+            command,
+            attachment,
+            path: path
+                .map(|path| std::env::split_paths(path).collect())
+                .unwrap_or_default(),
+        })
     }
 
     /// Refuses the plugin's own network namespace: everything done "inside" would hit the host. Called before
@@ -217,6 +260,14 @@ impl Variables {
             _ => Ok(()),
         }
     }
+}
+
+/// The error for variables that are needed and absent, in the order of the specification's table.
+pub(crate) fn missing_variables(names: &[&str]) -> Error {
+    Error::new(
+        Code::InvalidEnvironment,
+        format!("required env variables [{}] missing", names.join(",")),
+    )
 }
 
 fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(name: &str, text: &str) -> Result<T, Error> {

@@ -6,8 +6,9 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Code, Error},
-    fields::{Fields, lookup},
+    fields::{Fields, excerpt},
     identifier::NetworkName,
+    lookup::lookup,
     result::{AddResult, Dns},
     runtime_config::RuntimeConfig,
     version::Version,
@@ -28,6 +29,7 @@ pub struct NetworkConfig {
     pub prev_result: Option<AddResult>,
     /// For GC, the attachments that are still valid. `None`: the key is missing, which is not the same as an empty list.
     pub valid_attachments: Option<Vec<ValidAttachment>>,
+    text: Vec<u8>,
     tree: Map<String, Value>,
 }
 
@@ -40,87 +42,23 @@ pub struct ValidAttachment {
     pub interface: String,
 }
 
+/// What a `prevResult` that cannot be read means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnreadableResult {
+    /// An error: ADD continues it, CHECK compares with it.
+    Fails,
+    /// The same as none: a clean-up must not fail because of it.
+    IsAbsent,
+}
+
 impl NetworkConfig {
     /// Reads the text of standard input. Fails with code 6 if it is no JSON object or has no readable version, with
     /// code 7 if the name or a well-known key is not valid.
     pub fn parse(text: &[u8]) -> Result<Self, Error> {
-        let tree = Self::parse_tree(text)?;
-        let cni_version = Self::version_of(&tree)?;
-        Self::from_tree(tree, cni_version)
-    }
-
-    /// The first half of parsing: the tree, so that errors of the second half can be told in the right version.
-    pub(crate) fn parse_tree(text: &[u8]) -> Result<Map<String, Value>, Error> {
-        match serde_json::from_slice(text) {
-            Ok(Value::Object(tree)) => Ok(tree),
-            Ok(_) => Err(Error::new(
-                Code::Decoding,
-                "the network configuration is not a JSON object",
-            )),
-            Err(error) => Err(
-                Error::new(Code::Decoding, "the network configuration is not valid JSON")
-                    .details(error.to_string()),
-            ),
-        }
-    }
-
-    pub(crate) fn version_of(tree: &Map<String, Value>) -> Result<Version, Error> {
-        let text = match lookup(tree, "cniVersion") {
-            None | Some(Value::Null) => "",
-            Some(Value::String(text)) => text,
-            Some(other) => {
-                let message = format!("network configuration: \"cniVersion\": {other} is not a string");
-                return Err(Error::new(Code::Decoding, message));
-            }
-        };
-        text.parse().map_err(|error| {
-            Error::new(
-                Code::Decoding,
-                format!("network configuration: \"cniVersion\": {error}"),
-            )
-        })
-    }
-
-    pub(crate) fn name_of(tree: &Map<String, Value>) -> Result<NetworkName, Error> {
-        let name = Fields::new(tree, "").text("name")?.ok_or_else(|| {
-            Error::new(
-                Code::InvalidConfig,
-                "network configuration: \"name\" is missing; give the network a name",
-            )
-        })?;
-        name.parse().map_err(|error| {
-            Error::new(
-                Code::InvalidConfig,
-                format!("network configuration: \"name\": {error}"),
-            )
-        })
-    }
-
-    pub(crate) fn from_tree(tree: Map<String, Value>, cni_version: Version) -> Result<Self, Error> {
-        let name = Self::name_of(&tree)?;
-        let fields = Fields::new(&tree, "");
-        let runtime = RuntimeConfig::read(&fields.object("runtimeConfig")?)?;
-        let dns = Dns::from_json(fields.value("dns")).map_err(|mut error| {
-            error.code = Code::InvalidConfig;
-            error.context("network configuration: \"dns\"")
-        })?;
-        let prev_result = match fields.value("prevResult") {
-            None => None,
-            Some(value) => Some(
-                AddResult::from_json(value, cni_version)
-                    .map_err(|error| error.context("network configuration: \"prevResult\""))?,
-            ),
-        };
-        let valid_attachments = valid_attachments(&tree)?;
-        Ok(Self {
-            name,
-            cni_version,
-            runtime,
-            dns,
-            prev_result,
-            valid_attachments,
-            tree,
-        })
+        let document = Document::parse(text.to_vec())?;
+        document.name()?;
+        let cni_version = document.version()?;
+        document.config(cni_version, UnreadableResult::Fails)
     }
 
     /// The plugin's own keys.
@@ -133,9 +71,106 @@ impl NetworkConfig {
         &self.tree
     }
 
+    /// The bytes as they came, for delegates.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
     /// The `ipam.type`, if there is an `ipam` section with one.
     pub fn ipam_type(&self) -> Result<Option<&str>, Error> {
         self.fields().object("ipam")?.text("type")
+    }
+}
+
+/// A configuration whose JSON is read and no more: the checks have an order, with the version gate between them.
+#[derive(Debug)]
+pub(crate) struct Document {
+    text: Vec<u8>,
+    tree: Map<String, Value>,
+}
+
+impl Document {
+    pub(crate) fn parse(text: Vec<u8>) -> Result<Self, Error> {
+        match serde_json::from_slice(&text) {
+            Ok(Value::Object(tree)) => Ok(Self { text, tree }),
+            Ok(_) => Err(Error::new(
+                Code::Decoding,
+                "the network configuration is not a JSON object",
+            )),
+            Err(error) => Err(
+                Error::new(Code::Decoding, "the network configuration is not valid JSON")
+                    .details(error.to_string()),
+            ),
+        }
+    }
+
+    /// `cniVersion` as it is spelled; absent is the oldest version.
+    pub(crate) fn version_text(&self) -> Result<&str, Error> {
+        match lookup(&self.tree, "cniVersion") {
+            None | Some(Value::Null) => Ok("0.1.0"),
+            Some(Value::String(text)) if text.is_empty() => Ok("0.1.0"),
+            Some(Value::String(text)) => Ok(text),
+            Some(other) => {
+                let message = format!(
+                    "network configuration: \"cniVersion\": {} is not a string",
+                    excerpt(other)
+                );
+                Err(Error::new(Code::Decoding, message))
+            }
+        }
+    }
+
+    pub(crate) fn version(&self) -> Result<Version, Error> {
+        self.version_text()?.parse().map_err(|error| {
+            let message = format!("network configuration: \"cniVersion\": {error}");
+            Error::new(Code::Decoding, message)
+        })
+    }
+
+    pub(crate) fn name(&self) -> Result<NetworkName, Error> {
+        let name = Fields::new(&self.tree, "").text("name")?.ok_or_else(|| {
+            Error::new(
+                Code::InvalidConfig,
+                "network configuration: \"name\" is missing; give the network a name",
+            )
+        })?;
+        name.parse().map_err(|error| {
+            let message = format!("network configuration: \"name\": {error}");
+            Error::new(Code::InvalidConfig, message)
+        })
+    }
+
+    pub(crate) fn config(
+        self,
+        cni_version: Version,
+        unreadable_result: UnreadableResult,
+    ) -> Result<NetworkConfig, Error> {
+        let name = self.name()?;
+        let fields = Fields::new(&self.tree, "");
+        let runtime = RuntimeConfig::read(&fields.object("runtimeConfig")?)?;
+        let dns = Dns::from_json(fields.value("dns")).map_err(|mut error| {
+            error.code = Code::InvalidConfig;
+            error.context("network configuration: \"dns\"")
+        })?;
+        let prev_result = fields
+            .value("prevResult")
+            .map(|value| AddResult::from_json(value, cni_version))
+            .transpose();
+        let prev_result = match prev_result {
+            Err(_) if unreadable_result == UnreadableResult::IsAbsent => None,
+            read => read.map_err(|error| error.context("network configuration: \"prevResult\""))?,
+        };
+        let valid_attachments = valid_attachments(&self.tree)?;
+        Ok(NetworkConfig {
+            name,
+            cni_version,
+            runtime,
+            dns,
+            prev_result,
+            valid_attachments,
+            text: self.text,
+            tree: self.tree,
+        })
     }
 }
 

@@ -3,28 +3,25 @@
 //! the same complete configuration, the same verb; its error is ours.
 
 use std::{
-    fs,
-    io::{self, Read as _, Write as _},
-    os::fd::AsFd as _,
+    fs, io,
     path::{Path, PathBuf},
     process::{Child, Command as Program, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Map, Value};
 
 use crate::{
-    call::{Call, Command, Environment},
+    call::{Call, Command},
     error::{Code, Error},
+    exchange::{ExchangeError, Finished, exchange},
     result::AddResult,
 };
 
 /// How often a busy executable (being replaced) is tried again.
 const BUSY_TRIES: u32 = 6;
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
-/// More output than this is no answer of a plugin.
-const MAX_OUTPUT: u64 = 16 * 1024 * 1024;
 
 /// A plugin to run for part of a call.
 #[derive(Clone, Debug)]
@@ -32,9 +29,9 @@ pub struct Delegate<'a> {
     plugin: PathBuf,
     name: &'a str,
     call: &'a Call,
-    config: Map<String, Value>,
+    input: Vec<u8>,
     arguments: Option<String>,
-    deadline: Instant,
+    limit: Duration,
 }
 
 impl<'a> Delegate<'a> {
@@ -44,16 +41,16 @@ impl<'a> Delegate<'a> {
             plugin: find(name, &call.path)?,
             name,
             call,
-            config: call.config.tree().clone(),
+            input: call.config.text().to_vec(),
             arguments: None,
-            deadline: Instant::now() + limit,
+            limit,
         })
     }
 
     /// Gives the plugin another configuration than ours.
     #[must_use]
     pub fn config(mut self, config: Map<String, Value>) -> Self {
-        self.config = config;
+        self.input = Value::Object(config).to_string().into_bytes();
         self
     }
 
@@ -66,21 +63,20 @@ impl<'a> Delegate<'a> {
 
     /// ADD. After a failure the plugin's DEL is run, as the specification asks, and its own error is dropped.
     pub fn add(&self) -> Result<AddResult, Error> {
-        let added = self.execute(Command::Add).and_then(|output| {
-            let value = match output.trim_ascii() {
-                b"" => Value::Null,
-                text => serde_json::from_slice(text).map_err(|error| {
-                    let message = format!("plugin {:?}: its result is not JSON", self.name);
-                    Error::new(Code::Decoding, message).details(error.to_string())
-                })?,
-            };
-            AddResult::from_json(&value, self.call.config.cni_version)
-                .map_err(|error| error.context(format_args!("plugin {:?}", self.name)))
-        });
+        let added = self.execute(Command::Add).and_then(|output| self.result(&output));
         if added.is_err() {
             let _ = self.execute(Command::Del);
         }
         added
+    }
+
+    fn result(&self, output: &[u8]) -> Result<AddResult, Error> {
+        let value = serde_json::from_slice(output).map_err(|error| {
+            let message = format!("plugin {:?} succeeded, but its result is not JSON", self.name);
+            Error::new(Code::Decoding, message).details(format!("{error}: {}", quote(output)))
+        })?;
+        AddResult::from_json(&value, self.call.config.cni_version)
+            .map_err(|error| error.context(format_args!("plugin {:?}", self.name)))
     }
 
     /// Any verb without a result.
@@ -89,46 +85,30 @@ impl<'a> Delegate<'a> {
     }
 
     fn execute(&self, command: Command) -> Result<Vec<u8>, Error> {
-        let failed = |error: io::Error| {
-            Error::new(
-                Code::Io,
-                format!(
-                    "cannot run plugin {:?} ({}): {error}",
-                    self.name,
-                    self.plugin.display()
-                ),
-            )
+        let failed = |error: &dyn std::fmt::Display| {
+            let (name, plugin) = (self.name, self.plugin.display());
+            format!("plugin {name:?} ({plugin}), {}: {error}", command.name())
         };
-        let input = Value::Object(self.config.clone()).to_string();
-        let mut child = self.spawn(command).map_err(failed)?;
-        let (mut stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        // Written beside reading: neither side may wait for the other's full pipe.
-        let output = thread::scope(|scope| {
-            scope.spawn(move || {
-                // A plugin that answers without reading closes the pipe; its answer counts.
-                stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()))
-            });
-            read_until(stdout, self.deadline)
-        });
-        let Ok(output) = output else {
-            let _ = child.kill();
-            let _ = child.wait();
-            let message = format!(
-                "plugin {:?} did not answer {} in time and was ended",
-                self.name,
-                command.name()
-            );
-            return Err(Error::new(Code::TryAgainLater, message));
-        };
-        let status = child.wait().map_err(failed)?;
-        if status.success() {
-            return Ok(output);
+        let child = self
+            .spawn(command)
+            .map_err(|error| Error::new(Code::Io, failed(&error)))?;
+        let finished = exchange(child, &self.input, self.limit).map_err(|error| {
+            let code = match error {
+                ExchangeError::TimedOut(_) => Code::TryAgainLater,
+                ExchangeError::TooMuchOutput => Code::Decoding,
+                ExchangeError::Io(_) => Code::Io,
+            };
+            Error::new(code, failed(&error))
+        })?;
+        if finished.status.success() {
+            Ok(finished.stdout)
+        } else {
+            Err(self.failure(&finished))
         }
-        Err(self.failure(&output, &status.to_string()))
     }
 
     fn spawn(&self, command: Command) -> io::Result<Child> {
-        let mut environment: Environment = self.call.environment.clone().with("CNI_COMMAND", command.name());
+        let mut environment = self.call.environment.clone().with("CNI_COMMAND", command.name());
         if let Some(arguments) = &self.arguments {
             environment = environment.with("CNI_ARGS", arguments);
         }
@@ -136,10 +116,10 @@ impl<'a> Delegate<'a> {
         loop {
             let spawned = Program::new(&self.plugin)
                 .env_clear()
-                .envs(environment.iter())
+                .envs(environment.inherited())
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
-                .stderr(Stdio::inherit())
+                .stderr(Stdio::piped())
                 .spawn();
             match spawned {
                 Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < BUSY_TRIES => {
@@ -152,59 +132,32 @@ impl<'a> Delegate<'a> {
     }
 
     /// The plugin's own error where it gave one, else what can be said about its silence.
-    fn failure(&self, output: &[u8], status: &str) -> Error {
-        let text = String::from_utf8_lossy(output);
-        if text.trim().is_empty() {
-            let message = format!("plugin {:?} failed without saying why ({status})", self.name);
-            return Error::new(Code::Internal, message)
-                .details("what it wrote to stderr is in the runtime's log");
+    fn failure(&self, finished: &Finished) -> Error {
+        let (name, status) = (self.name, finished.status);
+        if finished.stdout.trim_ascii().is_empty() {
+            let message = match quote(&finished.stderr) {
+                said if said.is_empty() => format!("plugin {name:?} failed without saying why ({status})"),
+                said => format!("plugin {name:?} failed ({status}): {said}"),
+            };
+            return Error::new(Code::Internal, message);
         }
-        let parsed = serde_json::from_str(&text)
-            .ok()
-            .as_ref()
-            .and_then(Error::from_json);
-        parsed.unwrap_or_else(|| {
-            let quoted: String = text.trim().chars().take(500).collect();
-            let message = format!(
-                "plugin {:?} failed ({status}) and its error cannot be read",
-                self.name
-            );
-            Error::new(Code::Internal, message).details(quoted)
+        let parsed = serde_json::from_slice(&finished.stdout).ok();
+        parsed.as_ref().and_then(Error::from_json).unwrap_or_else(|| {
+            let message = format!("plugin {name:?} failed ({status}) and its error cannot be read");
+            Error::new(Code::Internal, message).details(quote(&finished.stdout))
         })
     }
 }
 
-/// Reads to the end, waiting at most until the deadline.
-fn read_until(stdout: Option<std::process::ChildStdout>, deadline: Instant) -> io::Result<Vec<u8>> {
-    let Some(mut stdout) = stdout else {
-        return Ok(Vec::new());
-    };
-    let (mut output, mut chunk) = (Vec::new(), [0; 8192]);
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
-        let timeout = nix::poll::PollTimeout::try_from(timeout).unwrap_or(nix::poll::PollTimeout::MAX);
-        let mut ready = [nix::poll::PollFd::new(
-            stdout.as_fd(),
-            nix::poll::PollFlags::POLLIN,
-        )];
-        match nix::poll::poll(&mut ready, timeout) {
-            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
-            Ok(_) => {}
-            Err(nix::errno::Errno::EINTR) => continue,
-            Err(error) => return Err(error.into()),
-        }
-        match stdout.read(&mut chunk)? {
-            0 => return Ok(output),
-            length => output.extend_from_slice(&chunk[..length]),
-        }
-        if u64::try_from(output.len()).unwrap_or(u64::MAX) > MAX_OUTPUT {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-    }
+/// What a plugin printed, as one line short enough for a message.
+fn quote(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").chars().take(500).collect()
 }
 
-/// The first folder of the path with a regular file of that name, links followed.
+/// The first folder of the path with a regular file of that name, links followed. Empty entries of the path are no
+/// folders: they would mean whatever folder the runtime works in.
 fn find(name: &str, path: &[PathBuf]) -> Result<PathBuf, Error> {
     if name.is_empty() || name.contains('/') {
         return Err(Error::new(
@@ -215,6 +168,7 @@ fn find(name: &str, path: &[PathBuf]) -> Result<PathBuf, Error> {
     let is_file = |candidate: &Path| fs::metadata(candidate).is_ok_and(|metadata| metadata.is_file());
     let found = path
         .iter()
+        .filter(|folder| !folder.as_os_str().is_empty())
         .map(|folder| folder.join(name))
         .find(|candidate| is_file(candidate));
     found.ok_or_else(|| {

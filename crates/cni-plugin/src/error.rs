@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use crate::version::Version;
+use crate::{lookup::lookup, version::Version};
 
 /// What kind of failure; the numbers are those of the specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,23 +123,23 @@ impl Error {
         object
     }
 
-    /// Reads the error object of another plugin; `None` if it is none.
+    /// Reads the error object of another plugin; `None` if it is none. One without a code is a failure all the same.
     pub fn from_json(object: &Value) -> Option<Self> {
-        let text = |key: &str| {
-            object
-                .get(key)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
+        let object = object.as_object()?;
+        let text = |key| match lookup(object, key) {
+            None | Some(Value::Null) => Some(String::new()),
+            Some(value) => value.as_str().map(str::to_owned),
         };
-        let code = object
-            .get("code")?
-            .as_u64()
-            .and_then(|number| u32::try_from(number).ok())?;
+        let (message, details) = (text("msg")?, text("details")?);
+        let code = match lookup(object, "code") {
+            None | Some(Value::Null) if message.is_empty() => return None,
+            None | Some(Value::Null) => Code::Internal,
+            Some(code) => Code::from(u32::try_from(code.as_u64()?).ok()?),
+        };
         Some(Self {
-            code: Code::from(code),
-            message: text("msg"),
-            details: text("details"),
+            code,
+            message,
+            details,
         })
     }
 }
@@ -178,7 +178,23 @@ mod tests {
         assert_eq!(object["msg"], "ADD: busy");
         assert_eq!(Error::from_json(&object), Some(error.clone()));
         assert_eq!(error.to_string(), "ADD: busy; lock held");
-        assert_eq!(Error::from_json(&json!({"msg": "no code"})), None);
+        for unreadable in [
+            json!({}),
+            json!([]),
+            json!(null),
+            json!({"code": -1, "msg": "x"}),
+            json!({"code": 1, "msg": 5}),
+            json!({"code": "1"}),
+        ] {
+            assert_eq!(Error::from_json(&unreadable), None, "{unreadable}");
+        }
+        let sloppy = Error::from_json(&json!({"Code": 7, "Msg": "x", "details": null})).unwrap();
+        assert_eq!(
+            (sloppy.code, sloppy.to_string().as_str()),
+            (Code::InvalidConfig, "x")
+        );
+        let without_code = Error::from_json(&json!({"msg": "no code"})).unwrap();
+        assert_eq!(without_code.code, Code::Internal);
         assert!(
             Error::new(Code::Io, "x")
                 .to_json(Version::V0_1_0)

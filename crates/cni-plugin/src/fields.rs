@@ -4,7 +4,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::error::{Code, Error};
+use crate::{
+    error::{Code, Error},
+    lookup::lookup,
+};
 
 /// A JSON object, with the path that errors show.
 #[derive(Clone, Copy, Debug)]
@@ -132,17 +135,6 @@ impl<'a> Fields<'a> {
             format!("\"{}.{key}\"", self.path)
         }
     }
-}
-
-/// The value of a key in any case, the exact spelling first.
-pub(crate) fn lookup<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
-    object.get(key).or_else(|| {
-        let found = object
-            .iter()
-            .rev()
-            .find(|(name, _)| name.eq_ignore_ascii_case(key));
-        found.map(|(_, value)| value)
-    })
 }
 
 /// A value short enough for a message.

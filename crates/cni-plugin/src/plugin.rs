@@ -12,8 +12,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    call::{Attachment, Call, Command, Environment, Variables},
-    config::NetworkConfig,
+    call::{Attachment, Call, Command, Environment, Variables, missing_variables},
+    config::Document,
     error::{Code, Error},
     result::AddResult,
     version::{SUPPORTED_VERSIONS, Version, texts},
@@ -24,7 +24,7 @@ const MAX_INPUT: u64 = 16 * 1024 * 1024;
 
 /// A CNI plugin. Verbs are called with everything checked; what they return is rendered in the right version.
 pub trait Plugin {
-    /// One line for people who call the program by hand.
+    /// One line for people who call the program by hand. Where it is empty, such a call is an error.
     fn about(&self) -> String;
 
     /// The versions spoken, oldest first.
@@ -69,18 +69,15 @@ pub fn dispatch(
     stdout: &mut dyn Write,
     stderr: &mut dyn Write,
 ) -> ExitCode {
-    let Some(command) = environment.get("CNI_COMMAND") else {
+    let about = plugin.about();
+    if environment.get("CNI_COMMAND").is_none() && !about.is_empty() {
         let versions = texts(plugin.versions()).join(", ");
-        let _ = writeln!(
-            stderr,
-            "{}\nCNI protocol versions supported: {versions}",
-            plugin.about()
-        );
+        let _ = writeln!(stderr, "{about}\nCNI protocol versions supported: {versions}");
         return ExitCode::SUCCESS;
-    };
+    }
     // Until the configuration is read, errors are told in the newest version.
     let mut version = plugin.versions().last().copied().unwrap_or(Version::V1_1_0);
-    match operate(plugin, command, environment, stdin, &mut version) {
+    match operate(plugin, environment, stdin, &mut version) {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(Output::Compact(answer))) => print(stdout, &format!("{answer}\n")),
         Ok(Some(Output::Pretty(answer))) => print(stdout, &format!("{answer:#}\n")),
@@ -106,11 +103,13 @@ fn print(stdout: &mut dyn Write, text: &str) -> ExitCode {
 
 fn operate(
     plugin: &dyn Plugin,
-    command: &str,
     environment: &Environment,
     stdin: &mut dyn Read,
     version: &mut Version,
 ) -> Result<Option<Output>, Error> {
+    let command = environment
+        .get("CNI_COMMAND")
+        .ok_or_else(|| missing_variables(&["CNI_COMMAND"]))?;
     let command = Command::parse(command)?;
     if command == Command::Version {
         let newest = plugin.versions().last().copied().unwrap_or(Version::V1_1_0);
@@ -118,17 +117,14 @@ fn operate(
         return Ok(Some(Output::Compact(answer)));
     }
     let variables = Variables::check(command, environment)?;
-    let tree = NetworkConfig::parse_tree(&read_input(stdin)?)?;
-    let cni_version = NetworkConfig::version_of(&tree)?;
+    let document = Document::parse(read_input(stdin)?)?;
     // An answer in a version that nobody speaks helps nobody.
-    *version = if plugin.versions().contains(&cni_version) {
-        cni_version
-    } else {
-        *version
-    };
-    NetworkConfig::name_of(&tree)?;
-    gate(command, cni_version, plugin.versions())?;
-    let config = NetworkConfig::from_tree(tree, cni_version)?;
+    if let Some(spoken) = spoken(document.version_text()?, plugin.versions()) {
+        *version = spoken;
+    }
+    document.name()?;
+    let cni_version = gate(command, &document, plugin.versions())?;
+    let config = document.config(cni_version, command.unreadable_result())?;
     variables.refuse_own_namespace(environment)?;
 
     let Variables { attachment, path, .. } = variables;
@@ -178,29 +174,32 @@ fn read_input(stdin: &mut dyn Read) -> Result<Vec<u8>, Error> {
     Ok(text)
 }
 
+/// The version that is spelled so, among those spoken: `1.0` is not `1.0.0`, as answers have to repeat it.
+fn spoken(text: &str, supported: &[Version]) -> Option<Version> {
+    supported
+        .iter()
+        .find(|version| version.to_string() == text)
+        .copied()
+}
+
 /// Which verb may be used with which version of configuration.
-fn gate(command: Command, config: Version, supported: &[Version]) -> Result<(), Error> {
-    let since = match command {
-        Command::Check => Version::V0_4_0,
-        Command::Gc | Command::Status => Version::V1_1_0,
-        Command::Add | Command::Del | Command::Version => Version::V0_1_0,
-    };
+fn gate(command: Command, document: &Document, supported: &[Version]) -> Result<Version, Error> {
+    let config = document.version()?;
+    let since = command.since();
+    let name = command.name();
+    let refused = |message: String| Error::new(Code::IncompatibleVersion, message);
     if config < since {
-        let message = format!(
-            "config version {config} does not allow {}: it came with {since}",
-            command.name()
+        let message = format!("config version {config} does not allow {name}: it came with {since}");
+        return Err(refused(message));
+    }
+    spoken(document.version_text()?, supported).ok_or_else(|| {
+        let details = format!(
+            "config is {:?}, plugin supports {:?}",
+            document.version_text().unwrap_or_default(),
+            texts(supported)
         );
-        return Err(Error::new(Code::IncompatibleVersion, message));
-    }
-    if supported.contains(&config) {
-        return Ok(());
-    }
-    let details = format!(
-        "config is {config:?}, plugin supports {:?}",
-        texts(supported),
-        config = config.to_string()
-    );
-    Err(Error::new(Code::IncompatibleVersion, "incompatible CNI versions").details(details))
+        refused("incompatible CNI versions".to_owned()).details(details)
+    })
 }
 
 /// A panic is a defect, but the runtime still has to be told in its own language: release programs abort.

@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     error::{Code, Error},
-    fields::{excerpt, lookup},
-    version::Version,
+    fields::excerpt,
+    lookup::lookup,
+    version::{SUPPORTED_VERSIONS, Version},
 };
 
 /// What ADD made, or what an earlier plugin of the chain did.
@@ -124,23 +125,28 @@ impl AddResult {
         let object = match value {
             Value::Null => &empty,
             Value::Object(object) => object,
-            other => return Err(invalid("result", other, "an object")),
+            other => {
+                let message = format!("result: {} is not an object", excerpt(other));
+                return Err(Error::new(Code::Decoding, message));
+            }
         };
         let version = match text(object, "cniVersion")? {
             "" => default_version,
             found => found
                 .parse()
-                .map_err(|error| Error::new(Code::Decoding, format!("result: cniVersion: {error}")))?,
+                .map_err(|error| Error::new(Code::Decoding, format!("result: \"cniVersion\": {error}")))?,
         };
-        if version > Version::V1_1_0 {
-            let message = format!("a result of version {version} cannot be read; the newest known is 1.1.0");
+        if !SUPPORTED_VERSIONS.contains(&version) {
+            let message =
+                format!("result: \"cniVersion\": {version} is not known; the newest known is 1.1.0");
             return Err(Error::new(Code::IncompatibleVersion, message));
         }
-        if version < Version::V0_3_0 {
+        let read = if version < Version::V0_3_0 {
             Self::from_legacy(object)
         } else {
             Self::from_current(object)
-        }
+        };
+        read.map_err(|error| error.context("result"))
     }
 
     fn to_current(&self, version: Version) -> Value {
@@ -424,16 +430,25 @@ fn number(object: &Map<String, Value>, key: &str) -> Result<Option<u32>, Error> 
 
 fn prefix(object: &Map<String, Value>, key: &str) -> Result<IpNet, Error> {
     let found = text(object, key)?;
-    found
+    let prefix = found
         .parse()
-        .map_err(|_| invalid(key, &Value::String(found.to_owned()), "an address with a mask"))
+        .map_err(|_| invalid(key, &Value::String(found.to_owned()), "an address with a mask"))?;
+    Ok(unmapped(prefix))
+}
+
+/// An IPv4 prefix written as IPv6 (`::ffff:10.0.0.1/120`) as what it is.
+fn unmapped(prefix: IpNet) -> IpNet {
+    match (prefix.addr().to_canonical(), prefix.prefix_len().checked_sub(96)) {
+        (address @ IpAddr::V4(_), Some(length)) => IpNet::new(address, length).unwrap_or(prefix),
+        _ => prefix,
+    }
 }
 
 fn address_field(object: &Map<String, Value>, key: &str) -> Result<Option<IpAddr>, Error> {
     match text(object, key)? {
         "" => Ok(None),
-        found => match found.parse() {
-            Ok(address) => Ok(Some(address)),
+        found => match found.parse::<IpAddr>() {
+            Ok(address) => Ok(Some(address.to_canonical())),
             Err(_) => Err(invalid(key, &Value::String(found.to_owned()), "an address")),
         },
     }
@@ -459,6 +474,6 @@ fn list<T>(
 fn invalid(key: &str, value: &Value, expected: &str) -> Error {
     Error::new(
         Code::Decoding,
-        format!("result: \"{key}\": {} is not {expected}", excerpt(value)),
+        format!("\"{key}\": {} is not {expected}", excerpt(value)),
     )
 }

@@ -7,10 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::{
-    error::Error,
-    fields::{Fields, lookup},
-};
+use crate::{error::Error, fields::Fields, lookup::lookup};
 
 /// The capabilities that plugins here act on; others stay in the configuration's tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +46,10 @@ impl RuntimeConfig {
         let annotations = match fields.value(POD_ANNOTATIONS) {
             None => None,
             Some(value @ Value::Object(map)) => {
-                let pair = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+                let pair = |(key, value): (&String, &Value)| match value {
+                    Value::Null => Some((key.clone(), String::new())),
+                    value => Some((key.clone(), value.as_str()?.to_owned())),
+                };
                 let pairs: Option<BTreeMap<_, _>> = map.iter().map(pair).collect();
                 Some(pairs.ok_or_else(|| fields.wrong(POD_ANNOTATIONS, value, "a map of strings"))?)
             }
