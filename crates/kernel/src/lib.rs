@@ -15,6 +15,7 @@
 
 pub mod address;
 pub mod conntrack;
+pub mod detached;
 pub mod devconf;
 mod error;
 pub mod host;

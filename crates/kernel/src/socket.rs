@@ -181,6 +181,34 @@ impl Netlink {
         }
     }
 
+    /// Subscribes to a group of notifications (`RTNLGRP_`).
+    pub(crate) fn join(&self, group: u32, operation: &str) -> Result<()> {
+        self.socket
+            .add_membership(group)
+            .map_err(|error| Error::new(operation, error))
+    }
+
+    /// Reads until a failure of the request with this sequence number, or its success, or a message that `accept`
+    /// takes. ENOBUFS: more was announced than the socket holds, and the answer may be lost.
+    pub(crate) fn wait_for(
+        &mut self,
+        sequence: u32,
+        operation: &str,
+        accept: impl Fn(&Received<'_>) -> bool,
+    ) -> Result<()> {
+        loop {
+            self.receive(operation)?;
+            for received in Messages(&self.buffer) {
+                if received.kind == KIND_ERROR && received.sequence == sequence {
+                    return result(&received, operation);
+                }
+                if accept(&received) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
     /// Reads a whole listing, and again from an empty collection if it changed while it was read.
     pub(crate) fn dump<C: Default>(
         &mut self,
