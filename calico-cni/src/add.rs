@@ -53,10 +53,10 @@ pub fn add(config: &Config, log: &Log, call: &Call, request: &Request) -> Result
         namespace,
     };
 
-    if let Some((attachment, entry)) = session.attachment(&context.workload.id)? {
-        if let Some(result) = context.repeat(&attachment, &entry)? {
-            return Ok(result);
-        }
+    if let Some((attachment, entry)) = session.attachment(&context.workload.id)?
+        && let Some(result) = context.repeat(&attachment, &entry)?
+    {
+        return Ok(result);
     }
     context.first()
 }

@@ -61,10 +61,10 @@ pub fn check(config: &Config, log: &Log, call: &Call, request: &Request) -> Resu
         addresses::run_delegate(config, call)?;
     }
     let mut findings = compare_result(result, &attachment, request);
-    if let Some(key) = attachment.endpoint.as_deref().and_then(|key| key.parse().ok()) {
-        if session.get(&key)?.is_none() {
-            findings.push(format!("{key} is missing from the store"));
-        }
+    if let Some(key) = attachment.endpoint.as_deref().and_then(|key| key.parse().ok())
+        && session.get(&key)?.is_none()
+    {
+        findings.push(format!("{key} is missing from the store"));
     }
     let context = Context {
         session: &session,

@@ -23,6 +23,10 @@ const MAX_LABEL_VALUE: usize = 63;
 
 /// Everything the configuration says about making an interface.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one switch of the configuration, under its own name"
+)]
 pub struct Config {
     /// Keys shared with the IPAM plugin.
     pub settings: Settings,
@@ -127,8 +131,7 @@ fn mtu(fields: &Fields<'_>) -> Result<Option<u32>, Error> {
 
 fn queues(fields: &Fields<'_>) -> Result<u32, Error> {
     match (fields.integer("num_queues")?, fields.value("num_queues")) {
-        (None, _) => Ok(1),
-        (Some(..=0), _) => Ok(1),
+        (None | Some(..=0), _) => Ok(1),
         (Some(number), value) => match u32::try_from(number) {
             Ok(number) if number <= MAX_QUEUES => Ok(number),
             _ => Err(fields.wrong(

@@ -14,8 +14,8 @@ use calico_ipam::{
     session::Session,
 };
 use cni_plugin::{Attachment as Request, Call, Error};
-use kernel::{Namespace, Netlink, Opened};
-use model::names;
+use kernel::{Link, Namespace, Netlink, Opened};
+use model::names::{self, InterfacePrefix};
 
 use crate::{addresses, config::Config, step, workload::Workload};
 
@@ -27,7 +27,7 @@ pub fn del(config: &Config, log: &Log, call: &Call, request: &Request) -> Result
         Ok(session) => session,
         Err(problem) => {
             // What can be cleaned without the store is; the runtime comes back for the rest.
-            failures.extend(remove_from_namespace(request).err());
+            failures.extend(remove_from_namespace(&config.interface_prefix, request).err());
             failures.push(problem);
             return all(failures);
         }
@@ -41,8 +41,7 @@ pub fn del(config: &Config, log: &Log, call: &Call, request: &Request) -> Result
     match &record {
         Some((attachment, _)) => failures.extend(remove_interface(&session, id, attachment).err()),
         None => {
-            let name = workload.calico_interface(&config.interface_prefix);
-            failures.extend(remove_unrecorded(&session, id, &name, request).err());
+            failures.extend(remove_unrecorded(&session, &workload, config, request).err());
         }
     }
     step::done("interface removed");
@@ -102,7 +101,7 @@ pub fn remove_interface(
                 .and_then(|alias| live::parse_alias(&session.node, alias));
             // An alias is proof; without one (killed before it was set) the record of the name decides.
             if named.as_ref().map_or(ours, |named| named == id) {
-                host.delete_link(&link)?;
+                remove_link(&link)?;
             }
         }
         kernel::conntrack::delete_entries(&addresses).map(drop)
@@ -113,32 +112,38 @@ pub fn remove_interface(
 /// Removes what an ADD without a record here may have left: by another program, or before the store was lost.
 fn remove_unrecorded(
     session: &Session<'_>,
-    id: &AttachmentId,
-    name: &str,
+    workload: &Workload,
+    config: &Config,
     request: &Request,
 ) -> Result<(), Error> {
+    let id = &workload.id;
+    let name = workload.calico_interface(&config.interface_prefix);
     let mut addresses = Vec::new();
     let remove = |addresses: &mut Vec<IpAddr>| -> kernel::Result<()> {
+        let mut host = Netlink::open()?;
         for live in live::interfaces(&session.node)?
             .into_iter()
             .filter(|live| live.id.as_ref() == Some(id))
         {
-            Netlink::open()?.delete_link_by_name(&live.name)?;
+            if let Some(link) = host.link_by_name(&live.name)? {
+                remove_link(&link)?;
+            }
             addresses.extend(live.addresses);
         }
         Ok(())
     };
     remove(&mut addresses).map_err(|problem| error::kernel(&problem))?;
-    remove_from_namespace(request)?;
-    let released = release::release_handle(session, &live::anonymous_handle(name), Cause::Del)?;
+    remove_from_namespace(&config.interface_prefix, request)?;
+    let released = release::release_handle(session, &live::anonymous_handle(&name), Cause::Del)?;
     addresses.extend(released);
     kernel::conntrack::delete_entries(&addresses)
         .map(drop)
         .map_err(|problem| error::kernel(&problem))
 }
 
-/// Removes the interface from the container's side, if there is a namespace with one of a pair's kind.
-fn remove_from_namespace(request: &Request) -> Result<(), Error> {
+/// Removes the pair that ends in the container under the requested name, if its other end is a host interface of
+/// Calico's: one that another plugin made is not ours to remove.
+fn remove_from_namespace(prefix: &InterfacePrefix, request: &Request) -> Result<(), Error> {
     let Some(path) = request.netns.as_deref() else {
         return Ok(());
     };
@@ -146,15 +151,27 @@ fn remove_from_namespace(request: &Request) -> Result<(), Error> {
         let Opened::Namespace(namespace) = Namespace::open(path)? else {
             return Ok(());
         };
-        namespace.visit(|| {
-            let mut socket = Netlink::open()?;
-            match socket.link_by_name(request.interface.as_str())? {
-                Some(link) if matches!(link.kind.as_deref(), Some("veth" | "netkit")) => {
-                    socket.delete_link(&link).map(drop)
-                }
-                _ => Ok(()),
-            }
-        })?
+        let look = || Netlink::open()?.link_by_name(request.interface.as_str());
+        let Some(inside) = namespace.visit(look)?? else {
+            return Ok(());
+        };
+        let mut host = Netlink::open()?;
+        let other_end = inside.peer_index.map(|index| host.link_by_index(index));
+        if let Some(link) = other_end.transpose()?.flatten()
+            && link.peer_index == Some(inside.index)
+            && link.name.starts_with(prefix.as_str())
+        {
+            remove_link(&link)?;
+        }
+        Ok(())
     };
     remove().map_err(|problem| error::kernel(&problem))
+}
+
+/// Deletes a link without waiting for what the kernel does after it is gone.
+fn remove_link(link: &Link) -> kernel::Result<()> {
+    if let Some(housekeeping) = kernel::detached::delete_link(link)? {
+        housekeeping.leave();
+    }
+    Ok(())
 }
