@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -26,7 +26,8 @@ pub fn plugins() -> Result<Vec<PathBuf>> {
     }
     let given = env::var_os(VARIABLE).filter(|folder| !folder.is_empty());
     let found: Vec<PathBuf> = if let Some(folder) = given {
-        let folder = PathBuf::from(folder);
+        // Links to it have to lead there from anywhere.
+        let folder = path::absolute(folder).context("locate CALICO_BIN_DIR")?;
         PLUGINS.iter().map(|(_, name)| folder.join(name)).collect()
     } else {
         let built = build(&PLUGINS.map(|(package, _)| package))?;

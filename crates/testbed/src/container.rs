@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::binaries;
+use crate::digest::digest;
 use crate::namespace::OwnNamespace;
 use crate::place::Place;
 use crate::probe;
@@ -24,6 +25,7 @@ pub struct Container {
     // Dropped first, so that the namespace is empty.
     _server: Running,
     namespace: OwnNamespace,
+    id: String,
 }
 
 impl Container {
@@ -34,15 +36,17 @@ impl Container {
             .args(["serve", name])
             .start(Stdio::inherit())?;
         server.wait_for_line(PATIENCE)?;
+        let id = digest(namespace.name().as_bytes());
         Ok(Self {
             _server: server,
             namespace,
+            id,
         })
     }
 
-    /// Its container ID: unique on the machine, as runtimes' are.
+    /// Its container ID: 64 hexadecimal digits, as runtimes make them.
     pub fn id(&self) -> &str {
-        self.namespace.name()
+        &self.id
     }
 
     /// Where it is.

@@ -20,6 +20,7 @@ impl Folders {
         let folders = Self {
             top: name::folder(name),
         };
+        let _permit = name::permit();
         for folder in folders.all() {
             at(&folder, fs::create_dir_all(&folder))?;
         }

@@ -5,12 +5,11 @@
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
-use crate::peers;
+use crate::{go, peers};
 
 /// A Go command at a version.
 #[derive(Debug, Clone, Copy)]
@@ -76,23 +75,11 @@ impl GoProgram {
             return Ok(program);
         }
         let unfinished = TempDir::new_in(&folder)?;
-        let go = peers::find_program("go")
-            .context("no program go: install package golang-go, or run .ci/peers")?;
-        let output = Command::new(go)
+        let output = go::command()?
             .arg("install")
             .arg(format!("{}@{}", self.package, self.version))
             .env("GOBIN", unfinished.path())
             .env("CGO_ENABLED", "0")
-            // Tests may run with a bare environment, but Go wants a place for its caches.
-            .env(
-                "GOPATH",
-                env::var_os("GOPATH").unwrap_or_else(|| folder.join("go").into()),
-            )
-            .env(
-                "GOCACHE",
-                env::var_os("GOCACHE").unwrap_or_else(|| target_folder().join("peers/go-cache").into()),
-            )
-            .env("GOFLAGS", "-modcacherw")
             .current_dir(unfinished.path())
             .output()
             .context("run go")?;

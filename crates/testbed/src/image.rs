@@ -2,15 +2,14 @@
 //! A container image without a registry: a static busybox with links for its applets, as an archive of one layer in the form of
 //! `docker save`, which `ctr images import` and `podman load` accept.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
+use crate::digest::digest;
 use crate::peers;
 use crate::place::at;
 
@@ -92,14 +91,4 @@ fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     header.set_size(size);
     header.set_mtime(TIME);
     header
-}
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
 }

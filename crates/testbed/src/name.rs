@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Names that say which process made a thing: `tb<pid>-<number>-<word>`. Test beds run beside each other, and what a killed
-//! one left behind is recognised and removed by the next.
+//! one left behind is recognised and removed by the next (`sweep`).
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
-
-use crate::process;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 /// Where the folders of hosts are: a real file system on most machines, unlike `/tmp`.
-const FOLDERS: &str = "/var/tmp";
-/// Where named network namespaces are.
-const NAMESPACES: &str = "/run/netns";
+pub(crate) const FOLDERS: &str = "/var/tmp";
 
 /// A name nobody else has; `word` tells people what it is for.
 pub(crate) fn unique(word: &str) -> String {
@@ -26,36 +21,21 @@ pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(FOLDERS).join(name)
 }
 
-/// Removes, once per process, what test beds left behind whose process is gone: namespaces, the processes in them,
-/// folders. Errors are ignored: somebody else may be sweeping too.
-pub(crate) fn sweep() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        for name in abandoned(Path::new(NAMESPACES)) {
-            let path = Path::new(NAMESPACES).join(&name);
-            if let Ok(kernel::Opened::Namespace(namespace)) = kernel::Namespace::open(path) {
-                process::end_all_in(&namespace);
-            }
-            let _ = kernel::netns::delete_named(&name);
-        }
-        for name in abandoned(Path::new(FOLDERS)) {
-            let _ = fs::remove_dir_all(folder(&name));
-            process::remove_control_groups(&name);
-        }
-    });
+/// Held while something is made that has a name, or a process is started.
+static GATE: RwLock<()> = RwLock::new(());
+
+/// Leave to make something; waits for ever once permits are withdrawn.
+pub(crate) fn permit() -> RwLockReadGuard<'static, ()> {
+    GATE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The names below `folder` that a process made which no longer exists.
-fn abandoned(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names
-        .filter(|name| maker(name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()))
-        .collect()
+/// Takes that leave away from everybody, for good.
+pub(crate) fn withdraw_permits() {
+    std::mem::forget(GATE.write().unwrap_or_else(PoisonError::into_inner));
 }
 
 /// The process that made a name of ours.
-fn maker(name: &str) -> Option<u32> {
+pub(crate) fn maker(name: &str) -> Option<u32> {
     let (pid, rest) = name.strip_prefix("tb")?.split_once('-')?;
     let numbered = rest.split('-').next()?.bytes().all(|byte| byte.is_ascii_digit());
     numbered.then(|| pid.parse().ok())?

@@ -8,6 +8,7 @@ use kernel::netns::{create_named, delete_named};
 use crate::name;
 use crate::place::Place;
 use crate::process;
+use crate::sweep::sweep;
 
 /// A network namespace below `/run/netns`, with its loopback up.
 #[derive(Debug)]
@@ -19,9 +20,11 @@ pub(crate) struct OwnNamespace {
 impl OwnNamespace {
     /// Makes one; `word` becomes part of its name.
     pub(crate) fn create(word: &str) -> Result<Self> {
-        name::sweep();
+        sweep();
         let name = name::unique(word);
+        let permit = name::permit();
         let place = Place::new(create_named(&name)?);
+        drop(permit);
         let own = Self { name, place };
         let mut netlink = own.place.netlink()?;
         loopback_up(&mut netlink)?;

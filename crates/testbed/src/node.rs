@@ -4,13 +4,17 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use kernel::{Namespace, Opened};
 use serde_json::Value;
 
-use crate::{Host, PATIENCE, Program, Router, Running, binaries, peers};
+use crate::{Host, PATIENCE, PORT, Place, Program, Router, Running, StoreContent, binaries, peers, probe};
 
 /// Where `conf/` is.
 const CONFIGURATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conf");
@@ -113,37 +117,37 @@ impl Node {
         self.run("nsenter", args)
     }
 
-    /// Starts a busybox web server in a namespace; it answers `GET /` with the namespace's name.
+    /// Such a namespace, to probe from.
+    pub fn place_inside(&self, namespace: &str) -> Result<Place> {
+        let path = Path::new("/run/netns").join(namespace);
+        match self.host.place().run(|| Namespace::open(&path))?? {
+            Opened::Namespace(namespace) => Ok(Place::new(namespace)),
+            other => bail!("{} is no namespace: {other:?}", path.display()),
+        }
+    }
+
+    /// Starts a server in such a namespace; it calls itself by the namespace's name.
     pub fn serve_inside(&self, namespace: &str) -> Result<Running> {
-        let folder = self.host.folders().top().join(format!("www-{namespace}"));
-        fs::create_dir_all(&folder)?;
-        fs::write(folder.join("index.html"), namespace)?;
-        let busybox = peers::static_busybox().context("no static busybox")?;
-        let entering = format!("--net=/run/netns/{namespace}");
-        let nsenter = peers::find_program("nsenter").context("no program nsenter")?;
-        let server = self
-            .program(nsenter)
-            .args([OsStr::new(&entering), busybox.as_os_str()])
-            .args(["httpd", "-f", "-p", "80", "-h"])
-            .args([folder])
-            .start(std::process::Stdio::inherit())?;
-        crate::eventually(PATIENCE, || self.fetch(namespace, "127.0.0.1").ok())
-            .with_context(|| format!("the web server in {namespace} did not start"))?;
+        let mut server = Program::new(&self.place_inside(namespace)?, binaries::playground()?)
+            .args(["serve", namespace])
+            .start(Stdio::inherit())?;
+        server.wait_for_line(PATIENCE)?;
         Ok(server)
     }
 
-    /// `GET http://<address>/` from inside a namespace.
-    pub fn fetch(&self, namespace: &str, address: &str) -> Result<String> {
-        let busybox = peers::static_busybox().context("no static busybox")?;
-        let url = if address.contains(':') {
-            format!("http://[{address}]/")
-        } else {
-            format!("http://{address}/")
-        };
-        self.run_inside(
-            namespace,
-            &[&busybox.display().to_string(), "wget", "-q", "-O-", "-T5", &url],
-        )
+    /// What the server at an address answers when asked from such a namespace.
+    pub fn ask_inside(&self, namespace: &str, server: IpAddr) -> Result<String> {
+        probe::http(&self.place_inside(namespace)?, SocketAddr::new(server, PORT))
+    }
+
+    /// An ICMP echo from such a namespace; the time it took.
+    pub fn ping_inside(&self, namespace: &str, address: IpAddr) -> Result<Duration> {
+        probe::ping(&self.place_inside(namespace)?, address)
+    }
+
+    /// What the node's store holds.
+    pub fn store(&self) -> Result<StoreContent> {
+        StoreContent::read(&self.host.folders().store())
     }
 
     /// Fails unless nothing of any container is left: no interface, no route, no address in the store.
@@ -159,6 +163,8 @@ impl Node {
             let left: Vec<&str> = routes.lines().filter(|line| line.contains("dev cali")).collect();
             ensure!(left.is_empty(), "routes are left: {left:?}");
         }
+        let left = self.store()?.leftovers();
+        ensure!(left.is_empty(), "left in the store: {}", left.join(", "));
         Ok(())
     }
 }

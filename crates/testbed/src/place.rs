@@ -13,6 +13,8 @@ use anyhow::{Context as _, Result, anyhow};
 use kernel::{Namespace, Netlink, sysctl};
 use nix::sched::{CloneFlags, setns, unshare};
 
+use crate::name;
+
 /// A set of namespaces; cheap to copy. They live as long as any copy.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -86,6 +88,7 @@ impl Place {
 
     /// Starts a process inside: it inherits the namespaces of the thread that starts it.
     pub(crate) fn spawn(&self, command: &mut Command) -> Result<Child> {
+        let _permit = name::permit();
         self.run(|| command.spawn())?.map_err(Into::into)
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The process inside a container: answers every HTTP request with who it is and who asked, and sends UDP datagrams
+//! The process inside a container: answers every HTTP request with its name and who asked, and sends UDP datagrams
 //! back. Runs until its standard input is closed, so it never outlives its owner. Hidden command `serve` of the
 //! playground program.
 
@@ -46,11 +46,8 @@ fn answer(connection: &TcpStream, name: &str) -> io::Result<()> {
     while lines.read_line(&mut line)? > 2 {
         line.clear();
     }
-    let body = format!(
-        "{name} at {} answers {}\n",
-        connection.local_addr()?.ip().to_canonical(),
-        connection.peer_addr()?.ip().to_canonical(),
-    );
+    let client = connection.peer_addr()?.ip().to_canonical();
+    let body = format!("{name} answers {client}\n");
     let mut connection = connection;
     write!(
         connection,

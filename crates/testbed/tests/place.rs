@@ -44,10 +44,7 @@ fn a_container_answers_on_its_loopback() -> Result {
     for loopback in ["127.0.0.1", "::1"] {
         let address = loopback.parse()?;
         container.ping(address)?;
-        assert_eq!(
-            container.http(address)?,
-            format!("web at {loopback} answers {loopback}\n")
-        );
+        assert_eq!(container.http(address)?, format!("web answers {loopback}\n"));
         probe::udp(container.place(), SocketAddr::new(address, PORT))?;
     }
     Ok(())

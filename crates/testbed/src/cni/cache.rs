@@ -120,7 +120,8 @@ impl AttachmentCache {
         file.write_all(&serde_json::to_vec(&attachment)?)
     }
 
-    pub(super) fn forget(&self, network: &str, target: &Target) {
+    /// Forgets an attachment, as a runtime does after DEL, or when it loses its state.
+    pub fn forget(&self, network: &str, target: &Target) {
         // What is not there is forgotten.
         let _ = fs::remove_file(self.file(network, target));
     }

@@ -4,7 +4,7 @@
 //! included; that containerd, CRI-O and podman behave alike comes from all of them linking it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cni_plugin::{AddResult, Version};
 use serde_json::{Map, Value, json};
@@ -64,6 +64,8 @@ pub struct Added {
     pub json: Value,
     /// The same, read.
     pub result: AddResult,
+    /// How long each plugin took, process included, in the list's order.
+    pub durations: Vec<(String, Duration)>,
 }
 
 /// A runtime in a place.
@@ -119,9 +121,12 @@ impl CniRuntime {
     /// then the caller's task, with DEL.
     pub fn add(&self, list: &NetworkList, target: &Target) -> Result<Added, RuntimeError> {
         let mut previous = None;
+        let mut durations = Vec::new();
         for plugin in &list.plugins {
             let config = list.plugin_config(plugin, previous.as_ref(), &target.capability_args);
+            let start = Instant::now();
             previous = Some(self.call("ADD", &config, target)?);
+            durations.push((kind(&config).to_owned(), start.elapsed()));
         }
         let json = previous.unwrap_or_default();
         let cache_error = |problem: String| RuntimeError::Cache {
@@ -132,7 +137,11 @@ impl CniRuntime {
             .store(&list.name, &list.text, target, &json)
             .map_err(|error| cache_error(error.to_string()))?;
         let result = AddResult::from_json(&json, list.version).map_err(|error| cache_error(error.message))?;
-        Ok(Added { json, result })
+        Ok(Added {
+            json,
+            result,
+            durations,
+        })
     }
 
     /// CHECK through the list, with the remembered result.
@@ -264,11 +273,10 @@ impl CniRuntime {
         set("CNI_NETNS", target.netns.display().to_string());
         set("CNI_IFNAME", target.interface.clone());
         set("CNI_ARGS", args.join(";"));
-        let plugin = config.get("type").and_then(Value::as_str).unwrap_or_default();
         let execution = Execution {
             place: &self.place,
             path: &self.path,
-            plugin,
+            plugin: kind(config),
             verb,
             variables: &variables,
             config,
@@ -276,6 +284,11 @@ impl CniRuntime {
         };
         Ok(execution.run()?)
     }
+}
+
+/// A plugin's `type`; lists without one are refused when they are read.
+fn kind(config: &Map<String, Value>) -> &str {
+    config.get("type").and_then(Value::as_str).unwrap_or_default()
 }
 
 fn unsupported(list: &NetworkList, verb: &'static str) -> RuntimeError {

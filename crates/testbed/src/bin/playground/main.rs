@@ -1,14 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The playground.
+//! The playground (`make demo`): a host in namespaces, containers on it through the real plugins, and everything gone again.
+//! `serve` and `host-init` are not for people: they are the processes of the test bed's containers and hosts.
+
+mod page;
+mod scene;
+mod story;
 
 use std::path::Path;
+use std::process::ExitCode;
 
-fn main() -> anyhow::Result<()> {
+use page::Page;
+
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    match args.as_slice() {
-        ["serve", name] => Ok(testbed::serve(name)?),
+    let result = match args.as_slice() {
+        [] => return play(),
+        ["serve", name] => testbed::serve(name).map_err(Into::into),
         ["host-init", top] => testbed::run_host_init(Path::new(top)),
-        _ => Ok(()),
+        _ => Err(anyhow::anyhow!("unknown arguments {args:?}; there are none")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("playground: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play() -> ExitCode {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!(
+            "playground: this needs root, since it makes network namespaces; nothing outside them is touched"
+        );
+        eprintln!("            sudo env \"PATH=$PATH\" make demo");
+        return ExitCode::FAILURE;
+    }
+    let mut page = Page::to_standard_output();
+    match testbed::clean_up_on_interrupt().and_then(|()| story::tell(&mut page)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            page.failure(&error);
+            ExitCode::FAILURE
+        }
     }
 }
