@@ -190,9 +190,10 @@ impl EmbeddedStore {
     }
 
     fn repair(&self, guard: &WriteGuard, suspicion: Option<&str>) -> Result<Provenance, StoreError> {
+        // Connections of one process share what they know of the log.
+        self.state().idle.clear();
         let admitted = admission::repair(self.place(), guard, suspicion)?;
         let mut state = self.state();
-        state.idle.clear();
         state.idle.push(admitted.session);
         state.incarnation = admitted.incarnation;
         Ok(admitted.provenance)
@@ -233,7 +234,6 @@ impl EmbeddedStore {
         let Some(reason) = damage else {
             return failure.into_store_error(&place.paths);
         };
-        self.state().idle.clear();
         let repaired = match guard {
             Some(guard) => self.repair(guard, Some(&reason)),
             None => place.lock().and_then(|guard| self.repair(&guard, Some(&reason))),

@@ -19,6 +19,7 @@ use std::{
     fs::{self, DirBuilder, File},
     io::{self, Read},
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    path::PathBuf,
 };
 
 use rusqlite::{Connection, OpenFlags};
@@ -175,13 +176,16 @@ fn missing(place: &Place) -> StoreError {
 struct Repair<'a> {
     place: &'a Place,
     record: Option<Record>,
+    /// Where what cannot be used is moved to.
+    aside: PathBuf,
 }
 
 impl<'a> Repair<'a> {
     fn new(place: &'a Place) -> Result<Self, Failure> {
         place.paths.remove_staging()?;
         let record = Record::read(&place.paths.bell)?;
-        Ok(Self { place, record })
+        let aside = place.paths.name_for_damaged()?;
+        Ok(Self { place, record, aside })
     }
 
     fn run(&self, suspicion: Option<&str>) -> Result<Admitted, Failure> {
@@ -212,7 +216,7 @@ impl<'a> Repair<'a> {
         if self.record.is_none() && files::size(&self.place.paths.wal)? == 0 {
             return self.start_anew(Provenance::Created);
         }
-        self.place.paths.set_log_aside()?;
+        self.place.paths.set_log_aside(&self.aside)?;
         let reason = "the database file is gone".to_owned();
         self.start_anew(Provenance::Replaced {
             moved_to: None,
@@ -233,7 +237,7 @@ impl<'a> Repair<'a> {
             .as_ref()
             .is_some_and(|record| record.database != found);
         if changed && files::size(&paths.wal)? > 0 {
-            paths.set_log_aside()?;
+            paths.set_log_aside(&self.aside)?;
             match self.examine(found, suspicion) {
                 Err(failure) if failure.damage().is_some() => {}
                 examined => return examined,
@@ -248,7 +252,8 @@ impl<'a> Repair<'a> {
                 ),
             }));
         }
-        let moved_to = Some(paths.set_database_aside()?);
+        paths.set_database_aside(&self.aside)?;
+        let moved_to = Some(self.aside.clone());
         self.start_anew(Provenance::Replaced { moved_to, reason })
     }
 
@@ -270,7 +275,7 @@ impl<'a> Repair<'a> {
         };
         if self.log_belongs_to_a_newer_file(&meta)? {
             drop(session);
-            place.paths.set_log_aside()?;
+            place.paths.set_log_aside(&self.aside)?;
             (session, meta) = Session::open(place)?;
             doubt = Some("an older copy of its file was put beside the newer log".to_owned());
         }
@@ -285,6 +290,7 @@ impl<'a> Repair<'a> {
             return Ok(Admitted::new(session, &meta, Provenance::Existing));
         };
         self.begin_incarnation(&session, &mut meta)?;
+        place.paths.forget_oldest_damaged()?;
         Ok(Admitted::new(session, &meta, Provenance::Restored { reason }))
     }
 
@@ -321,6 +327,7 @@ impl<'a> Repair<'a> {
             paths.remove_staging()?;
         }
         created?;
+        paths.forget_oldest_damaged()?;
         let (session, meta) = Session::open(self.place)?;
         self.bell()?.write(&Record {
             revision: meta.revision,

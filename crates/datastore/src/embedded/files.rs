@@ -63,25 +63,21 @@ impl Paths {
         Ok(())
     }
 
-    /// Moves the log aside and removes the shared memory, so that neither is ever used with the main file again.
-    pub(super) fn set_log_aside(&self) -> io::Result<()> {
-        let aside = self.free_name()?;
-        rename_if_exists(&self.wal, &with_suffix(&aside, "-wal"))?;
-        remove_if_exists(&self.shm)?;
-        self.forget_oldest_damaged()
+    /// Moves the log aside, to the name of a damaged database, and removes the shared memory, so that neither is ever
+    /// used with the main file again.
+    pub(super) fn set_log_aside(&self, aside: &Path) -> io::Result<()> {
+        rename_if_exists(&self.wal, &with_suffix(aside, "-wal"))?;
+        remove_if_exists(&self.shm)
     }
 
-    /// Moves the database and its log aside; says where to.
-    pub(super) fn set_database_aside(&self) -> io::Result<PathBuf> {
-        let aside = self.free_name()?;
-        rename_if_exists(&self.wal, &with_suffix(&aside, "-wal"))?;
-        remove_if_exists(&self.shm)?;
-        rename_if_exists(&self.database, &aside)?;
-        self.forget_oldest_damaged()?;
-        Ok(aside)
+    /// Moves the database and its log aside.
+    pub(super) fn set_database_aside(&self, aside: &Path) -> io::Result<()> {
+        self.set_log_aside(aside)?;
+        rename_if_exists(&self.database, aside)
     }
 
-    fn free_name(&self) -> io::Result<PathBuf> {
+    /// A name for a damaged database that no other one has.
+    pub(super) fn name_for_damaged(&self) -> io::Result<PathBuf> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut seconds = since_epoch.as_secs();
         loop {
@@ -93,7 +89,8 @@ impl Paths {
         }
     }
 
-    fn forget_oldest_damaged(&self) -> io::Result<()> {
+    /// Keeps only the newest damaged files.
+    pub(super) fn forget_oldest_damaged(&self) -> io::Result<()> {
         let Some(name) = self.database.file_name() else {
             return Ok(());
         };
