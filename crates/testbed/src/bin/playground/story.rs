@@ -245,7 +245,7 @@ fn open_the_store(page: &mut Page, scene: &Scene, actors: &[Actor]) -> Result<()
 
 fn talk(page: &mut Page, scene: &Scene, actors: &[Actor]) -> Result<()> {
     page.section("They reach each other");
-    page.explain("Each way is a ping and an HTTP request. No forwarding is turned on for the host as a whole: it is on for these interfaces alone.");
+    page.explain("A ping and an HTTP request each way. The host routes between its interfaces; no bridge and no NAT is involved, so the server sees who asks.");
     let [web, db, cache] = actors else {
         unreachable!("three containers were started")
     };
