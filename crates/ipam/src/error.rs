@@ -52,8 +52,9 @@ pub enum AccessError {
         /// What is wrong with it.
         defect: String,
     },
-    /// A write that the caller wanted committed together with the operation met a changed object. Nothing of the
-    /// operation is left (in a store without transactions: it has been undone).
+    /// A write that the caller wanted committed together with the operation met a changed object. With transactions
+    /// nothing was done. Without, an assignment has been undone, a release may be done, and the caller's writes
+    /// before this one are.
     #[error("{key} was changed by someone else meanwhile; read it again and repeat the call")]
     Companion {
         /// Which object.

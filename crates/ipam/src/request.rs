@@ -10,10 +10,12 @@ use model::{AffinityOwner, ip_pool::AllowedUse};
 use crate::family::Family;
 
 /// Writes that are to be committed together with an assignment: called with all its addresses, IPv4 first, each
-/// time the engine tries to commit. They come last in the batch. None may name a block, an affinity or a handle.
+/// time the engine tries to commit; not called when nothing can be assigned. They come last in the batch. None may
+/// name a block, an affinity or a handle. If one meets a changed object the call fails as a whole.
 pub type AssignCompanions<'a> = dyn FnMut(&[Assigned]) -> Vec<Write> + 'a;
 
-/// Writes that are to be committed together with a release: called with the addresses that it frees.
+/// Writes that are to be committed together with a release: called with the addresses that it frees, maybe none,
+/// each time the engine tries to commit. They come last in the batch; if one meets a changed object the call fails.
 pub type ReleaseCompanions<'a> = dyn FnMut(&[IpAddr]) -> Vec<Write> + 'a;
 
 /// A request for addresses of the engine's choice.
