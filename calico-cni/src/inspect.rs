@@ -2,12 +2,15 @@
 //! Comparing an interface with its plan, on both sides: what CHECK reports, and what a repeated ADD decides by.
 
 use cni_plugin::Error;
-use kernel::{MacAddress, Namespace, Netlink, Route, RouteFilter, sysctl};
+use kernel::{Family, MacAddress, Namespace, Netlink, Route, RouteFilter, sysctl};
 use model::prefix;
 
 use calico_ipam::error;
 
-use crate::wiring::{HOST_MAC, Plan};
+use crate::{
+    further_interface,
+    wiring::{HOST_MAC, Plan},
+};
 
 /// What a look at one side found missing or different; empty when all is well.
 pub(crate) type Findings = Vec<String>;
@@ -141,6 +144,25 @@ pub(crate) fn container_side(
             present.iter().any(|found| same(found, &route)),
             format!("the container lacks its route {route}"),
         );
+    }
+    // A route behind another interface's is in a table of its own as well, and its rule leads there.
+    let is_further = present
+        .iter()
+        .any(|route| further_interface::is_own_table(route, link.index));
+    if is_further {
+        let mut rules = socket.source_rules(Family::Ipv4)?;
+        if plan.has_v6() {
+            rules.extend(socket.source_rules(Family::Ipv6)?);
+        }
+        for rule in further_interface::rules(plan, link.index) {
+            expect(
+                rules.contains(&rule),
+                format!(
+                    "the container lacks its rule from {} lookup {}",
+                    rule.source, rule.table
+                ),
+            );
+        }
     }
     let present = socket.neighbours(Some(link.index))?;
     for gateway in plan.gateways() {

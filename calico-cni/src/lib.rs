@@ -4,7 +4,7 @@
 //! - [`plugin`]: the verbs; [`add`], [`del`], [`check`]: one each.
 //! - [`config`], [`annotations`]: what is asked for. [`workload`]: who the container is.
 //! - [`addresses`]: where addresses come from. [`interface_name`]: what the host side is called.
-//! - [`wiring`], [`ipv6`], [`mtu`]: the kernel's part. [`undo`]: taking it back.
+//! - [`wiring`], `further_interface`, [`ipv6`], [`mtu`]: the kernel's part. [`undo`]: taking it back.
 //! - [`readiness`], [`policy_wait`]: waiting for others, where configured.
 
 pub mod add;
@@ -14,6 +14,7 @@ pub mod check;
 pub mod config;
 mod context;
 pub mod del;
+mod further_interface;
 mod inspect;
 pub mod interface_name;
 pub mod ipv6;

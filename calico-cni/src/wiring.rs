@@ -19,7 +19,7 @@ use model::prefix;
 
 use calico_ipam::{error, log::Log};
 
-use crate::{ipv6, step, undo::Undo};
+use crate::{further_interface, ipv6, step, undo::Undo};
 
 /// MAC address of every host side: containers of all hosts see the same next hop.
 pub const HOST_MAC: MacAddress = MacAddress([0xee; 6]);
@@ -239,8 +239,19 @@ fn inside(plan: &Plan<'_>, index: u32) -> kernel::Result<()> {
     for gateway in plan.gateways() {
         batch.push(Request::add_neighbour(link, gateway, HOST_MAC));
     }
+    let before = batch.len();
     batch.extend(plan.container_routes(index).iter().map(Request::add_route));
-    socket.apply(batch)?;
+    let mut is_further = false;
+    for (number, outcome) in socket.apply_each(batch)?.into_iter().enumerate() {
+        match outcome {
+            // Another of the container's interfaces has the route, and without it the routes after it are refused.
+            Err(problem) if number >= before && (is_further || problem.is_exists()) => is_further = true,
+            outcome => outcome?,
+        }
+    }
+    if is_further {
+        further_interface::set_routes(plan, index, &mut socket)?;
+    }
     let forwarding = if plan.allow_ip_forwarding { "1" } else { "0" };
     if plan.has_v4() {
         ensure("net/ipv4/ip_forward", forwarding)?;

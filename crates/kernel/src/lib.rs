@@ -6,8 +6,8 @@
 //! enough. The tour:
 //! - [`Netlink`] is a socket of one network namespace. It executes a [`Request`] or a [`Batch`] of them and answers
 //!   questions.
-//! - [`pair`] creates veth and netkit pairs, [`link`] finds and alters links, [`address`], [`route`] and [`neighbour`] do
-//!   what their names say; each adds constructors to [`Request`] and methods to [`Netlink`].
+//! - [`pair`] creates veth and netkit pairs, [`link`] finds and alters links, [`address`], [`route`], [`rule`] and [`neighbour`]
+//!   do what their names say; each adds constructors to [`Request`] and methods to [`Netlink`].
 //! - [`netns`] opens, enters and makes network namespaces; [`sysctl`] reads and writes `/proc/sys`.
 //! - [`conntrack`] deletes the connections of an address; [`host`] answers what the host's way out is.
 //!
@@ -28,6 +28,7 @@ mod oracle;
 pub mod pair;
 mod request;
 pub mod route;
+pub mod rule;
 mod socket;
 pub mod sysctl;
 mod wire;
@@ -42,4 +43,5 @@ pub use netns::{Namespace, NamespaceId, Opened};
 pub use pair::{PairKind, PairSpec, PeerSpec};
 pub use request::{Batch, Request};
 pub use route::{Family, NextHop, Route, RouteFilter, RouteKind, RouteProtocol, RouteScope};
+pub use rule::SourceRule;
 pub use socket::Netlink;

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Routes of a container's second and further interfaces, each on a network of its own. All our interfaces have the same
+//! next hop, so the first one has the routes of the main table, and answers to packets for a further one's address would
+//! leave by the first, where the host's `rp_filter` drops them.
+//!
+//! A further interface therefore has its routes twice: in a table of its own that packets from its address look in, and
+//! in the main table behind those of the first, whose place they take when the first goes. A rule that outlives its
+//! interface leads to an empty table and does nothing; the next interface with that address replaces it.
+
+use kernel::{Batch, Family, Netlink, Request, Route, SourceRule};
+use model::prefix;
+
+use crate::wiring::Plan;
+
+/// Tables are numbered from here by interface index; people and distributions number theirs lower.
+const FIRST_TABLE: u32 = 0x0ca1_0000;
+/// Metrics in the main table likewise; above the kernel's default for IPv6.
+const FIRST_METRIC: u32 = 2048;
+/// Before the main table (32766), behind what people set by hand without a number.
+const PRIORITY: u32 = 32700;
+
+/// Sets the routes of a further interface; runs in the container's namespace.
+pub(crate) fn set_routes(plan: &Plan<'_>, index: u32, socket: &mut Netlink) -> kernel::Result<()> {
+    let table = FIRST_TABLE + index;
+    let mut batch = Batch::new();
+    for route in plan.container_routes(index) {
+        let own = Route {
+            table,
+            ..route.clone()
+        };
+        let behind = Route {
+            priority: Some(FIRST_METRIC + index),
+            ..route
+        };
+        batch.push(Request::replace_route(&own));
+        batch.push(Request::replace_route(&behind));
+    }
+    let stale = socket.source_rules(Family::Ipv4)?.into_iter();
+    let stale = stale.chain(socket.source_rules(Family::Ipv6).or_else(none_without_ipv6)?);
+    let is_ours =
+        |rule: &SourceRule| rule.priority == PRIORITY && plan.addresses.contains(&rule.source.addr());
+    for rule in stale.filter(is_ours) {
+        batch.push(Request::delete_rule(&rule));
+    }
+    for rule in rules(plan, index) {
+        batch.push(Request::add_rule(&rule));
+    }
+    socket.apply(batch)
+}
+
+/// The rules of a further interface.
+pub(crate) fn rules(plan: &Plan<'_>, index: u32) -> impl Iterator<Item = SourceRule> {
+    plan.addresses.iter().map(move |address| SourceRule {
+        source: prefix::host_prefix(*address),
+        table: FIRST_TABLE + index,
+        priority: PRIORITY,
+    })
+}
+
+/// Whether a route is in the table of the interface with this index, which only further interfaces have.
+pub(crate) fn is_own_table(route: &Route, index: u32) -> bool {
+    route.table == FIRST_TABLE + index
+}
+
+fn none_without_ipv6(error: kernel::Error) -> kernel::Result<Vec<SourceRule>> {
+    if error.is_unsupported() {
+        Ok(Vec::new())
+    } else {
+        Err(error)
+    }
+}
