@@ -19,6 +19,8 @@ const SKIPS: &str = "TESTBED_SKIPS";
 pub enum Peer {
     /// Being root.
     Root,
+    /// A kernel with IPv6.
+    Ipv6,
     /// A program in `PATH`, and the package that has it.
     Program(&'static str, &'static str),
     /// A reference plugin.
@@ -112,6 +114,7 @@ impl Peer {
         match *self {
             Self::Root if nix::unistd::geteuid().is_root() => None,
             Self::Root => Some("needs root: network namespaces are made".to_owned()),
+            Self::Ipv6 => (!kernel::host::has_ipv6()).then(|| "the kernel has no IPv6".to_owned()),
             Self::Program(name, package) => {
                 let is_here = in_path(name);
                 (!is_here).then(|| format!("no program {name}: {}", install(package)))
