@@ -158,13 +158,23 @@ struct Blocks {
 
 struct World<'a> {
     store: &'a MemoryStore,
+    /// Two blocks share addresses, which no writer makes: an address is then looked for in one of them only.
+    overlapping: bool,
     notices: RefCell<Vec<String>>,
 }
 
 impl<'a> World<'a> {
     fn new(store: &'a MemoryStore) -> Self {
+        let mut blocks = Vec::new();
+        for v6 in [false, true] {
+            let listing = store.list(&KeyRange::Blocks { v6 });
+            let entries = listing.expect("no fault is planned").entries;
+            blocks.extend(entries.into_iter().filter_map(|entry| block_prefix(&entry.key)));
+        }
+        let overlaps = |one: &IpNet| blocks.iter().any(|other| one != other && other.contains(one));
         Self {
             store,
+            overlapping: blocks.iter().any(overlaps),
             notices: RefCell::default(),
         }
     }
@@ -223,7 +233,7 @@ impl<'a> World<'a> {
         let released = engine.release_by_handle(HANDLE, HandleSearch::Thorough, "fuzz", &mut |_| Vec::new());
         let complete = released.as_ref().is_ok_and(|report| report.damaged.is_empty());
         accept(released.map(drop));
-        if complete {
+        if complete && !self.overlapping {
             for address in assigned {
                 let found = engine.allocation(address).unwrap_or_default();
                 assert!(
@@ -298,6 +308,9 @@ impl<'a> World<'a> {
                     .is_none_or(|attribute| attribute.released_at.is_some())
             });
             assert!(free, "{} was allocated already", one.address);
+            if self.overlapping {
+                continue;
+            }
             let found = engine.allocation(one.address).expect("its block is sound");
             let found = found.unwrap_or_else(|| panic!("{} was assigned and is not allocated", one.address));
             assert_eq!((found.assigned, found.handle.as_deref()), (*one, Some(HANDLE)));
@@ -394,13 +407,17 @@ fn accept(result: Result<(), AccessError>) {
     }
 }
 
-/// Ends and middle of each block, and addresses of no block.
-fn interesting(blocks: &Blocks) -> BTreeSet<IpAddr> {
-    let keys = blocks.sound.keys().chain(blocks.damaged.keys());
-    let prefixes = keys.filter_map(|key| match key {
+fn block_prefix(key: &Key) -> Option<IpNet> {
+    match key {
         Key::Block(prefix) => Some(*prefix),
         _ => None,
-    });
+    }
+}
+
+/// First and last address of each block, and addresses of no block.
+fn interesting(blocks: &Blocks) -> BTreeSet<IpAddr> {
+    let keys = blocks.sound.keys().chain(blocks.damaged.keys());
+    let prefixes = keys.filter_map(block_prefix);
     let ends = prefixes.flat_map(|prefix: IpNet| [prefix.network(), prefix.broadcast()]);
     let fixed = ["10.255.0.1", "192.0.2.1", "fd00::77"].map(|text| text.parse().expect("an address"));
     ends.chain(fixed).collect()

@@ -122,31 +122,33 @@ impl AddResult {
     /// Reads a result. `default_version` holds where the text has none; `null` is an empty result.
     pub fn from_json(value: &Value, default_version: Version) -> Result<Self, Error> {
         let empty = Map::new();
-        let object = match value {
-            Value::Null => &empty,
-            Value::Object(object) => object,
+        let read = match value {
+            Value::Null => Self::from_object(&empty, default_version),
+            Value::Object(object) => Self::from_object(object, default_version),
             other => {
-                let message = format!("result: {} is not an object", excerpt(other));
-                return Err(Error::new(Code::Decoding, message));
+                let message = format!("{} is not an object", excerpt(other));
+                Err(Error::new(Code::Decoding, message))
             }
         };
+        read.map_err(|error| error.context("result"))
+    }
+
+    fn from_object(object: &Map<String, Value>, default_version: Version) -> Result<Self, Error> {
         let version = match text(object, "cniVersion")? {
             "" => default_version,
             found => found
                 .parse()
-                .map_err(|error| Error::new(Code::Decoding, format!("result: \"cniVersion\": {error}")))?,
+                .map_err(|error| Error::new(Code::Decoding, format!("\"cniVersion\": {error}")))?,
         };
         if !SUPPORTED_VERSIONS.contains(&version) {
-            let message =
-                format!("result: \"cniVersion\": {version} is not known; the newest known is 1.1.0");
+            let message = format!("\"cniVersion\": {version} is not known; the newest known is 1.1.0");
             return Err(Error::new(Code::IncompatibleVersion, message));
         }
-        let read = if version < Version::V0_3_0 {
+        if version < Version::V0_3_0 {
             Self::from_legacy(object)
         } else {
             Self::from_current(object)
-        };
-        read.map_err(|error| error.context("result"))
+        }
     }
 
     fn to_current(&self, version: Version) -> Value {
