@@ -42,7 +42,7 @@ fn main() -> Outcome {
     match argument(0) {
         Some("latency") => latency(&directory(1)),
         Some("cycles") => cycles(argument(1).unwrap_or("1000000").parse()?, &directory(2)),
-        Some(role @ ("nothing" | "read" | "add" | "hold" | "run")) => {
+        Some(role @ ("nothing" | "fill" | "read" | "add" | "hold" | "run")) => {
             let path = PathBuf::from(argument(1).ok_or("which store?")?);
             let number = argument(2).unwrap_or("0").parse()?;
             play(role, &path, number)?;
@@ -60,6 +60,7 @@ fn play(role: &str, path: &Path, number: usize) -> Outcome {
             let store = open(path)?;
             store.get(&Key::Handle("absent".to_owned()))?;
         }
+        "fill" => fill(path, number)?,
         "add" => add(&open(path)?, number)?,
         "hold" => {
             let _store = open(path)?;
@@ -278,7 +279,11 @@ fn hold(path: &Path) -> Outcome<std::process::Child> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
-    holder.stdout.take().ok_or("no output")?.read_exact(&mut [0; 7])?;
+    holder
+        .stdout
+        .as_mut()
+        .ok_or("no output")?
+        .read_exact(&mut [0; 7])?;
     Ok(holder)
 }
 

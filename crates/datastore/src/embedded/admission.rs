@@ -102,9 +102,7 @@ fn prepare_directory(place: &Place) -> Result<(), StoreError> {
 
 /// The usual case: the files are as we left them. No lock is taken, so anything unusual is left for later.
 fn open_known(place: &Place) -> Result<Option<Admitted>, Failure> {
-    // The bell first: commits of others between the two reads then only make the database newer.
-    let record = Record::read(&place.paths.bell)?;
-    let found = FileIdentity::of(&place.paths.database)?;
+    let (record, found) = observe(place)?;
     let (Some(record), Some(found)) = (record, found) else {
         return Ok(None);
     };
@@ -124,8 +122,8 @@ fn open_known(place: &Place) -> Result<Option<Admitted>, Failure> {
 
 /// Reading only: whatever is wrong is reported and left alone.
 fn look_only(place: &Place) -> Result<Admitted, Failure> {
-    let record = Record::read(&place.paths.bell)?;
-    let Some(found) = FileIdentity::of(&place.paths.database)? else {
+    let (record, found) = observe(place)?;
+    let Some(found) = found else {
         return Err(missing(place).into());
     };
     let (session, meta) = Session::open(place)?;
@@ -136,6 +134,25 @@ fn look_only(place: &Place) -> Result<Admitted, Failure> {
     };
     let provenance = doubt.map_or(Provenance::Existing, |reason| Provenance::Suspect { reason });
     Ok(Admitted::new(session, &meta, provenance))
+}
+
+/// The bell, and then the main file: commits of others between the two only make the database newer than its bell. A
+/// checkpoint begins with a word in the bell, so none has come between if the bell still says the same afterwards.
+fn observe(place: &Place) -> io::Result<(Option<Record>, Option<FileIdentity>)> {
+    let checkpoint =
+        |record: &Option<Record>| record.map(|record| (record.checkpoints, record.in_checkpoint));
+    let mut record = Record::read(&place.paths.bell)?;
+    loop {
+        let found = FileIdentity::of(&place.paths.database)?;
+        if record.map(|record| record.database) == found {
+            return Ok((record, found));
+        }
+        let again = Record::read(&place.paths.bell)?;
+        if checkpoint(&again) == checkpoint(&record) {
+            return Ok((record, found));
+        }
+        record = again;
+    }
 }
 
 /// Whether the database is not what the bell has seen: the content of an older copy, or another store.

@@ -38,24 +38,8 @@ pub(super) fn list(connection: &Connection, range: &KeyRange, hint: &Hint) -> ru
         .limit
         .map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
     let mut parameters: Vec<&dyn ToSql> = vec![&bounds.first, &bounds.end, &limit];
-    let blocks = matches!(range, KeyRange::Blocks { .. });
-    let affinity = hint.affinity.as_ref().filter(|_| blocks);
-    let by_affinity = if affinity.is_some() {
-        "AND affinity = ?4"
-    } else {
-        ""
-    };
-    let by_room = if blocks && hint.with_room {
-        "AND room = 1"
-    } else {
-        ""
-    };
-    let value = if hint.keys_only { "''" } else { "value" };
-    parameters.extend(affinity.map(|affinity| affinity as &dyn ToSql));
-    let sql = format!(
-        "SELECT key, revision, {value} FROM kv
-         WHERE key >= ?1 AND key < ?2 {by_affinity} {by_room} ORDER BY key LIMIT ?3"
-    );
+    parameters.extend(affinity(range, hint).map(|affinity| affinity as &dyn ToSql));
+    let sql = list_sql(range, hint);
     let mut statement = snapshot.prepare_cached(&sql)?;
     let rows = statement.query_map(parameters.as_slice(), entry)?;
     let entries = rows
@@ -65,6 +49,29 @@ pub(super) fn list(connection: &Connection, range: &KeyRange, hint: &Hint) -> ru
         entries,
         revision: Revision(revision),
     })
+}
+
+/// The statement of a list, which depends on which hints there are only.
+fn list_sql(range: &KeyRange, hint: &Hint) -> String {
+    let value = if hint.keys_only { "''" } else { "value" };
+    let by_affinity = if affinity(range, hint).is_some() {
+        "AND affinity = ?4"
+    } else {
+        ""
+    };
+    let with_room = hint.with_room && matches!(range, KeyRange::Blocks { .. });
+    let by_room = if with_room { "AND room = 1" } else { "" };
+    format!(
+        "SELECT key, revision, {value} FROM kv
+         WHERE key >= ?1 AND key < ?2 {by_affinity} {by_room} ORDER BY key LIMIT ?3"
+    )
+}
+
+/// The affinity asked for; only blocks have one.
+fn affinity<'a>(range: &KeyRange, hint: &'a Hint) -> Option<&'a String> {
+    hint.affinity
+        .as_ref()
+        .filter(|_| matches!(range, KeyRange::Blocks { .. }))
 }
 
 /// `None` for an object of a kind that only a newer program knows: to this one it does not exist.
@@ -216,6 +223,7 @@ fn end_of_prefix(prefix: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::embedded::schema;
 
     #[test]
     fn the_end_of_a_prefix_is_the_next_text_without_it() {
@@ -231,5 +239,45 @@ mod tests {
             let within = format!("{prefix}\u{10ffff}\u{10ffff}");
             assert!(prefix.as_bytes() < end.as_bytes() && within.as_bytes() < end.as_bytes());
         }
+    }
+
+    /// The cost of an ADD must not depend on how many addresses are in use.
+    #[test]
+    fn the_blocks_of_a_node_with_room_are_found_by_their_index() {
+        let connection = Connection::open_in_memory().unwrap();
+        schema::create(&connection, Incarnation([0; 16]), 1).unwrap();
+        let plan = |hint: &Hint| -> String {
+            let sql = format!(
+                "EXPLAIN QUERY PLAN {}",
+                list_sql(&KeyRange::Blocks { v6: false }, hint)
+            );
+            let mut statement = connection.prepare(&sql).unwrap();
+            let rows = statement.raw_query().mapped(|row| row.get::<_, String>(3));
+            rows.map(Result::unwrap).collect::<Vec<_>>().join("; ")
+        };
+        let of_a_node = Hint {
+            affinity: Some("host:n".to_owned()),
+            with_room: true,
+            limit: Some(4),
+            ..Hint::default()
+        };
+        let expected = "SEARCH kv USING INDEX blocks (affinity=? AND room=? AND key>? AND key<?)";
+        assert_eq!(plan(&of_a_node), expected);
+        let by_key = "SEARCH kv USING INDEX sqlite_autoindex_kv_1 (key>? AND key<?)";
+        assert_eq!(
+            plan(&Hint {
+                with_room: true,
+                ..Hint::default()
+            }),
+            by_key
+        );
+        let all_of_a_node = plan(&Hint {
+            with_room: false,
+            ..of_a_node
+        });
+        assert!(
+            all_of_a_node.starts_with("SEARCH kv USING INDEX blocks (affinity=?)"),
+            "{all_of_a_node}"
+        );
     }
 }
