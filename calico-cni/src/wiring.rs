@@ -7,6 +7,8 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::AsFd as _,
+    thread,
+    time::{Duration, Instant},
 };
 
 use cni_plugin::{Code, Error};
@@ -140,7 +142,7 @@ pub fn build(
     });
     step::done("pair created");
     let container_index = link.peer_index.unwrap_or_default();
-    namespace
+    let (mut container, container_index) = namespace
         .visit(|| inside(plan, container_index))
         .and_then(|result| result)
         .map_err(|problem| error::kernel(&problem).context("set up the container's interface"))?;
@@ -148,6 +150,8 @@ pub fn build(
     outside(plan, &link, host, log)
         .map_err(|problem| error::kernel(&problem).context("set up the host's interface"))?;
     step::done("host side set up");
+    wait_until_running(&mut container, container_index, log)
+        .map_err(|problem| error::kernel(&problem).context("wait for the container's interface"))?;
     kernel::conntrack::delete_entries(&plan.addresses)
         .map_err(|problem| error::kernel(&problem).context("remove old connections of the address"))?;
     read_back(plan, &link, host)
@@ -209,8 +213,8 @@ fn interface_exists(name: &str, namespace: &Namespace) -> Result<bool, Error> {
         .map_err(|problem| error::kernel(&problem))
 }
 
-/// The container's side; runs in its namespace.
-fn inside(plan: &Plan<'_>, index: u32) -> kernel::Result<()> {
+/// The container's side; runs in its namespace. Returns a socket there, and the interface's index.
+fn inside(plan: &Plan<'_>, index: u32) -> kernel::Result<(Netlink, u32)> {
     let mut socket = Netlink::open()?;
     let interface = plan.interface;
     let index = match index {
@@ -258,6 +262,28 @@ fn inside(plan: &Plan<'_>, index: u32) -> kernel::Result<()> {
     }
     if plan.has_v6() {
         ensure("net/ipv6/conf/all/forwarding", forwarding)?;
+    }
+    Ok((socket, index))
+}
+
+/// The side that came up first gets its carrier with the other, and until the kernel's link watch has noticed, which takes
+/// a while on a busy machine, it drops what the container sends. Since Linux 6.8 asking for the link is enough to make
+/// it notice; before that it is asked until it has.
+fn wait_until_running(container: &mut Netlink, index: u32, log: &Log) -> kernel::Result<()> {
+    const LIMIT: Duration = Duration::from_secs(1);
+    const PAUSE: Duration = Duration::from_millis(1);
+    let begin = Instant::now();
+    while container
+        .link_by_index(index)?
+        .is_some_and(|link| !link.is_running())
+    {
+        if begin.elapsed() > LIMIT {
+            log.warning(format_args!(
+                "the container's interface is not running after {LIMIT:?}; going on"
+            ));
+            break;
+        }
+        thread::sleep(PAUSE);
     }
     Ok(())
 }
