@@ -32,25 +32,9 @@ struct Variable {
 }
 
 impl Environment {
-    /// The process's own environment. Variables that are not UTF-8 are read with replacement characters, so that
-    /// checks refuse them by name.
+    /// The process's own environment.
     pub fn of_process() -> Self {
-        let read = |(name, value): (OsString, OsString)| {
-            let variable = |original| Variable {
-                text: value.to_string_lossy().into_owned(),
-                original,
-            };
-            match (name.to_str(), value.to_str()) {
-                (Some(text), Some(_)) => (text.to_owned(), variable(None)),
-                _ => (
-                    name.to_string_lossy().into_owned(),
-                    variable(Some((name, value.clone()))),
-                ),
-            }
-        };
-        Self {
-            variables: std::env::vars_os().map(read).collect(),
-        }
+        std::env::vars_os().collect()
     }
 
     /// A variable; empty is as good as absent.
@@ -76,6 +60,22 @@ impl Environment {
                 Some((name, value)) => (name.as_os_str(), value.as_os_str()),
                 None => (name.as_ref(), variable.text.as_ref()),
             })
+    }
+}
+
+impl FromIterator<(OsString, OsString)> for Environment {
+    /// Variables that are not UTF-8 are read with replacement characters, so that checks refuse them by name.
+    fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(pairs: I) -> Self {
+        let variable = |(name, value): (OsString, OsString)| {
+            let text = |text: &OsStr| text.to_string_lossy().into_owned();
+            let (key, text) = (text(&name), text(&value));
+            let is_utf8 = name.to_str().is_some() && value.to_str().is_some();
+            let original = (!is_utf8).then_some((name, value));
+            (key, Variable { text, original })
+        };
+        Self {
+            variables: pairs.into_iter().map(variable).collect(),
+        }
     }
 }
 

@@ -2,9 +2,13 @@
 //! Running another plugin: shell scripts that stand for well and badly behaved ones.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::Write as _,
-    os::unix::fs::{PermissionsExt as _, symlink},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{PermissionsExt as _, symlink},
+    },
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -17,6 +21,8 @@ use nix::{
 };
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
+
+use crate::recorder::{self, Recorder};
 
 /// Longer than any test takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -151,6 +157,30 @@ fn the_delegate_gets_the_same_input_and_environment() {
     }
     assert_eq!(stage.verbs(), ["ADD", "DEL", "CHECK", "STATUS", "GC"]);
     assert!(stage.reaped());
+}
+
+#[test]
+fn variables_that_are_no_text_are_refused_by_name_and_inherited_as_they_are() {
+    let stage = Stage::new("printf %s \"$ODD\" > odd");
+    let bytes = b"a\xffb";
+    let odd = || OsStr::from_bytes(bytes).to_owned();
+    let mut call = stage.call();
+    let variables = [
+        ("PATH".into(), std::env::var_os("PATH").unwrap()),
+        ("ODD".into(), odd()),
+        ("CNI_COMMAND".into(), "DEL".into()),
+        ("CNI_CONTAINERID".into(), odd()),
+        ("CNI_IFNAME".into(), "eth0".into()),
+        ("CNI_PATH".into(), "/nowhere".into()),
+    ];
+    call.environment = variables.into_iter().collect::<Environment>();
+    Delegate::find(&call, "script", PATIENCE)
+        .unwrap()
+        .run(Command::Del)
+        .unwrap();
+    assert_eq!(fs::read(stage.folder.path().join("odd")).unwrap(), bytes);
+    let message = recorder::call(&Recorder::default(), &call.environment, &stage.config).failed(4);
+    assert!(message.contains("CNI_CONTAINERID"), "{message}");
 }
 
 #[test]
