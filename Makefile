@@ -4,7 +4,7 @@ SHELL       := /bin/bash
 
 HOST_TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 # The plugins are static, at a fixed address: they save the dynamic loader's time at every container start.
-PLUGIN_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C force-unwind-tables=no
+PLUGIN_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C force-unwind-tables=no -C link-arg=-Wl,--no-eh-frame-hdr
 PLUGIN_ENV    = RUSTFLAGS="$${RUSTFLAGS:-} $(PLUGIN_FLAGS)" CFLAGS="$${CFLAGS:-} -fno-asynchronous-unwind-tables"
 PLUGIN_DIR  := target/$(HOST_TARGET)/plugin
 PLUGINS     := calico calico-ipam

@@ -154,11 +154,8 @@ impl Context<'_> {
         if mac.is_none() {
             plan.mac = self.mac()?;
         }
-        let rebuilt = Attachment {
-            namespace_path: self.request.netns.clone(),
-            mac: Some(plan.mac.to_string()),
-            ..attachment.clone()
-        };
+        let mac = plan.mac.to_string();
+        let rebuilt = Attachment::moved(&entry.value, self.request.netns.as_deref(), &mac);
         session.commit(vec![Write::update(entry.key.clone(), &rebuilt, entry.revision)])?;
         let failed = |problem: kernel::Error| calico_ipam::error::kernel(&problem);
         host.delete_link_by_name(&name).map_err(failed)?;

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `readiness_gates`: URLs that have to answer before an interface is made. Calico polls each every 5 s for 30 s and
 //! waits 5 s before the first try; here the first try comes at once.
+//!
+//! A host is an address, `localhost`, or a name in /etc/hosts: gates are about daemons of this host, and the static
+//! program has no resolver.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
-    net::{TcpStream, ToSocketAddrs as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -79,9 +83,9 @@ impl Gate {
 
     fn status(&self) -> std::io::Result<u16> {
         let unusable = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, what.to_owned());
-        let address = (self.host.as_str(), self.port).to_socket_addrs()?.next();
-        let mut stream =
-            TcpStream::connect_timeout(&address.ok_or_else(|| unusable("no address"))?, ATTEMPT)?;
+        let address =
+            resolve(&self.host).ok_or_else(|| unusable("its host is no address and not in /etc/hosts"))?;
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address, self.port), ATTEMPT)?;
         stream.set_read_timeout(Some(ATTEMPT))?;
         stream.set_write_timeout(Some(ATTEMPT))?;
         write!(
@@ -97,6 +101,24 @@ impl Gate {
             .and_then(|rest| rest.get(2..5)?.parse().ok());
         status.ok_or_else(|| unusable("its answer is not HTTP"))
     }
+}
+
+fn resolve(host: &str) -> Option<IpAddr> {
+    if let Ok(address) = host.parse() {
+        return Some(address);
+    }
+    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let named = hosts.lines().find_map(|line| {
+        let mut words = line.split('#').next()?.split_ascii_whitespace();
+        let address = words.next()?.parse().ok()?;
+        words
+            .any(|name| name.eq_ignore_ascii_case(host))
+            .then_some(address)
+    });
+    let local = host
+        .eq_ignore_ascii_case("localhost")
+        .then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    named.or(local)
 }
 
 #[cfg(test)]
@@ -144,6 +166,13 @@ mod tests {
         ] {
             assert_eq!(Gate::parse(url), None, "{url}");
         }
+    }
+
+    #[test]
+    fn hosts_are_found_without_a_resolver() {
+        assert_eq!(resolve("192.0.2.1"), Some("192.0.2.1".parse().unwrap()));
+        assert!(resolve("localhost").is_some_and(|address| address.is_loopback()));
+        assert_eq!(resolve("no-such-host.invalid"), None);
     }
 
     #[test]

@@ -257,10 +257,9 @@ mod tests {
         assert_eq!(endpoint.spec.profiles, ["k8s-pod-network"]);
         assert_eq!(endpoint.metadata.namespace.as_deref(), Some("default"));
         assert!(
-            workload(None)
+            !workload(None)
                 .allocation_attributes("t".into())
-                .get("pod")
-                .is_none()
+                .contains_key("pod")
         );
     }
 }

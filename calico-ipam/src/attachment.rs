@@ -3,10 +3,14 @@
 //! Written in the same transaction as the allocation, before the kernel is touched, and removed in the same
 //! transaction as the release: whatever is left after a crash can be found, and undone, from here.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use model::{Key, LocalTable};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The key of an attachment: unique on a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,9 +104,6 @@ pub struct Attachment {
     /// Key of the workload endpoint written with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Members that a later version wrote.
-    #[serde(flatten)]
-    pub extra: BTreeMap<String, serde_json::Value>,
 }
 
 /// A pod's name.
@@ -115,6 +116,19 @@ pub struct Pod {
 }
 
 impl Attachment {
+    /// A stored record with another namespace and MAC address, as JSON: everything else stays as it is, also what this
+    /// version does not know. `None` if the text is no JSON object.
+    pub fn moved(stored: &str, namespace: Option<&Path>, mac: &str) -> Option<Value> {
+        let Ok(Value::Object(mut record)) = serde_json::from_str(stored) else {
+            return None;
+        };
+        if let Some(namespace) = namespace {
+            record.insert("namespacePath".to_owned(), namespace.to_string_lossy().into());
+        }
+        record.insert("mac".to_owned(), mac.into());
+        Some(Value::Object(record))
+    }
+
     /// Whether `address` is one of this attachment's.
     pub fn has(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|attached| attached.address == address)
@@ -146,12 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn unknown_members_survive() {
-        let text =
-            r#"{"created":1,"mtu":0,"addresses":[{"address":"10.0.0.1","sequence":7}],"later":{"a":1}}"#;
-        let attachment: Attachment = serde_json::from_str(text).unwrap();
+    fn moving_an_attachment_keeps_members_of_later_versions() {
+        let text = r#"{"created":1,"mtu":0,"mac":"x","addresses":[{"address":"10.0.0.1","sequence":7}],"later":{"a":1}}"#;
+        let moved = Attachment::moved(text, Some(Path::new("/run/netns/b")), "02:00:00:00:00:01").unwrap();
+        assert_eq!(moved["later"]["a"], 1);
+        assert_eq!(moved["namespacePath"], "/run/netns/b");
+        let attachment: Attachment = serde_json::from_value(moved).unwrap();
+        assert_eq!(attachment.mac.as_deref(), Some("02:00:00:00:00:01"));
         assert!(attachment.has("10.0.0.1".parse().unwrap()));
-        let again: serde_json::Value = serde_json::to_value(&attachment).unwrap();
-        assert_eq!(again["later"]["a"], 1);
+        assert_eq!(Attachment::moved("[]", None, ""), None);
     }
 }
