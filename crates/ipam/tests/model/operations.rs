@@ -316,7 +316,15 @@ impl Operation {
             Self::ReleaseHandle { handle, .. } => {
                 Some(Verdict::Released(reference.of_handle(handle).collect()))
             }
-            Self::Release { options, .. } => Some(Verdict::Released(expected_release(reference, options))),
+            // Whether a cooling address still has the sequence number of its release depends on the time.
+            Self::Release { options, .. } => {
+                let cooling = |option: &ReleaseOption| {
+                    let mut blocks = reference.blocks.values();
+                    blocks.any(|block| block.cooling.contains(&option.address))
+                };
+                let foretold = !options.iter().any(cooling);
+                foretold.then(|| Verdict::Released(expected_release(reference, options)))
+            }
             Self::Assign {
                 node, v4: 1, v6: 0, ..
             } if !config.strict_affinity && config.max_blocks_per_host == 0 => {
@@ -368,13 +376,7 @@ fn expected_release(reference: &Reference, options: &[ReleaseOption]) -> BTreeSe
         let here = options.iter().filter(|option| cidr.contains(&option.address));
         let refused = |option: &&ReleaseOption| {
             let Some(held) = block.held.get(&option.address) else {
-                // A free address has no sequence number; a cooling one has that of its release.
-                let known = if block.cooling.contains(&option.address) {
-                    None
-                } else {
-                    Some(0)
-                };
-                return option.sequence.is_some_and(|sequence| known != Some(sequence));
+                return option.sequence.is_some_and(|sequence| sequence != 0);
             };
             option.sequence.is_some_and(|sequence| sequence != held.sequence)
                 || option

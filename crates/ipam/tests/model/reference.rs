@@ -274,6 +274,7 @@ impl Reference {
                 continue;
             };
             let address = block.address(ordinal).unwrap();
+            let sequence = block.sequence_number_for_allocation[&ordinal];
             let Some(handle) = attribute.handle_id.clone() else {
                 assert!(
                     self.cooldown && attribute.released_at.is_some(),
@@ -282,7 +283,6 @@ impl Reference {
                 seen.cooling.insert(address);
                 continue;
             };
-            let sequence = block.sequence_number_for_allocation[&ordinal];
             assert!(
                 sequence < block.sequence_number,
                 "{address}: {sequence} is not before its write"
