@@ -262,7 +262,6 @@ impl Context<'_> {
             addresses: attached.to_vec(),
             delegated_ipam: (!config.is_own_ipam()).then(|| config.ipam_type.clone()),
             endpoint: endpoint.as_ref().map(|endpoint| endpoint.key().to_string()),
-            ..Attachment::default()
         };
         let mut writes = vec![Write::create(workload.id.key(), &attachment)];
         writes.extend(choice.write.clone());
