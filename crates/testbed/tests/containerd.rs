@@ -10,7 +10,7 @@ use testbed::cni::{CniRuntime, NetworkList};
 use testbed::containerd::Containerd;
 use testbed::node::{NETWORK, Node};
 use testbed::peers::{self, CONTAINERD};
-use testbed::{PATIENCE, eventually, probe};
+use testbed::{PATIENCE, eventually, probe, view};
 
 /// Says it is ready and answers HTTP.
 const SERVER: &str = "mkdir -p /www && hostname > /www/index.html && exec httpd -f -p 80 -h /www";
@@ -22,6 +22,18 @@ fn address(printed: &str) -> Result<IpAddr> {
     let (address, length) = prefix.split_once('/').unwrap_or((prefix, "32"));
     ensure!(length == "32", "{prefix} is no /32");
     Ok(address.parse()?)
+}
+
+/// Waits until so many host interfaces are left: the kernel takes a namespace down some time after its last process has ended.
+fn wait_for_interfaces(node: &Node, count: usize) -> Result<()> {
+    let interfaces = || -> Result<usize> {
+        let links = view::links(node.host().place())?;
+        Ok(links.iter().filter(|link| link.name.starts_with("cali")).count())
+    };
+    let waited = eventually(PATIENCE, || {
+        interfaces().is_ok_and(|found| found == count).then_some(())
+    });
+    waited.with_context(|| format!("not {count} host interfaces but {:?}", interfaces()))
 }
 
 #[test]
@@ -88,6 +100,7 @@ fn what_a_detached_container_leaves_is_collected() -> Result<()> {
     }
     let kept = address(&containerd.exec("stays", "ip -o -4 address show eth0")?)?;
     containerd.remove("goes")?;
+    wait_for_interfaces(&node, 1)?;
     let store = node.store()?;
     ensure!(
         store.attachments.len() == 2,
@@ -132,6 +145,7 @@ fn what_a_detached_container_leaves_is_collected() -> Result<()> {
         "GC took the attachment of a live container"
     );
     containerd.remove("stays")?;
+    wait_for_interfaces(&node, 0)?;
     runtime.gc(&list, Some(&[]))?;
     node.ensure_nothing_left()
 }
