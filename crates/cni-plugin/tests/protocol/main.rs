@@ -8,3 +8,4 @@ mod dispatcher;
 mod properties;
 mod recorder;
 mod results;
+mod versions;
