@@ -24,9 +24,11 @@ use crate::{
     context::Context,
     inspect,
     interface_name::{self, Choice},
-    mtu, policy_wait, step,
+    mtu,
+    plan::{HOST_MAC, Plan},
+    policy_wait, step,
     undo::Undo,
-    wiring::{self, HOST_MAC, Plan},
+    wiring,
     workload::{Wiring, Workload},
 };
 

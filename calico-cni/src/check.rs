@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     context::Context,
     inspect::{self, Findings},
-    wiring::HOST_MAC,
+    plan::HOST_MAC,
     workload::Workload,
 };
 

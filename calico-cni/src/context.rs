@@ -6,7 +6,7 @@ use calico_ipam::{attachment::AttachedAddress, live, session::Session};
 use cni_plugin::{Attachment as Request, Call};
 use kernel::{MacAddress, Namespace};
 
-use crate::{addresses, config::Config, wiring::Plan, workload::Workload};
+use crate::{addresses, config::Config, plan::Plan, workload::Workload};
 
 /// What ADD and CHECK work with once everything is read.
 pub(crate) struct Context<'a> {

@@ -10,7 +10,7 @@
 use kernel::{Batch, Family, Netlink, Request, Route, SourceRule};
 use model::prefix;
 
-use crate::wiring::Plan;
+use crate::plan::Plan;
 
 /// Tables are numbered from here by interface index; people and distributions number theirs lower.
 const FIRST_TABLE: u32 = 0x0ca1_0000;

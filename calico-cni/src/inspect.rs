@@ -9,7 +9,7 @@ use calico_ipam::error;
 
 use crate::{
     further_interface,
-    wiring::{HOST_MAC, Plan},
+    plan::{HOST_MAC, Plan},
 };
 
 /// What a look at one side found missing or different; empty when all is well.

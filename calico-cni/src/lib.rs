@@ -19,6 +19,7 @@ mod inspect;
 pub mod interface_name;
 pub mod ipv6;
 pub mod mtu;
+pub mod plan;
 pub mod plugin;
 pub mod policy_wait;
 pub mod readiness;
