@@ -18,10 +18,10 @@ use crate::{
     engine::Engine,
     error::{AccessError, AdoptError},
     exclusion::Exclusions,
+    freeing::left_to_apply,
     handle,
     locate::Locator,
     operation::{Committed, Event, Operation, Stored},
-    release::left_to_apply,
     request::{AdoptOutcome, AdoptRequest, Adopted, AssignCompanions, Assigned},
     retry::{Step, retry},
 };

@@ -19,7 +19,7 @@ use model::{AllocationAttribute, IpamBlock, IpamHandle, Key, names::effective_ha
 use crate::{
     block::{self, Taken},
     error::AccessError,
-    handle,
+    freeing, handle,
     notice::Notice,
     operation::{Committed, Event, Operation, Stored},
     release,
@@ -274,7 +274,7 @@ impl<'r, 'c> AllocationRun<'r, 'c> {
             .collect();
         all.sort_by_key(|assigned| assigned.address.is_ipv6());
         let partly = self.companion_conflict.is_some() || !self.obtained.is_empty();
-        release::left_to_apply(operation, (self.companions)(&all), partly)
+        freeing::left_to_apply(operation, (self.companions)(&all), partly)
     }
 
     /// Gives back what the run has, after it failed. What cannot be given back stays counted by the handle, so that

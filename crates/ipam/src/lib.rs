@@ -14,7 +14,7 @@
 //! | `pool_selection`, `candidates`, `reservation`, `exclusion`, `locate` | pools, the order of their blocks, what not to use |
 //! | `allocation` | the way of a plan into the store, lost replies included |
 //! | `affinity` | claiming and releasing one block; every repair |
-//! | `block`, `handle` | arithmetic on one object |
+//! | `block`, `handle`, `freeing` | arithmetic on one object |
 //! | `operation`, `retry` | reading, committing, journalling; the compare-and-swap loop |
 //!
 //! # Safety
@@ -46,6 +46,7 @@ mod engine;
 mod error;
 mod exclusion;
 mod family;
+mod freeing;
 mod handle;
 mod host;
 mod host_network;

@@ -20,9 +20,9 @@ use crate::{
     engine::Engine,
     error::AccessError,
     family::Family,
+    freeing::{BlockRelease, Freed, free, left_to_apply, settle_empty},
     handle,
     operation::{Committed, Event, Operation, Stored},
-    release::{BlockRelease, Freed, free, left_to_apply, settle_empty},
     request::{ReleaseCompanions, ReleaseReport},
     retry::{Step, retry},
 };
