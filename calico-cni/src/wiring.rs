@@ -65,7 +65,8 @@ fn create(plan: &Plan<'_>, namespace: &Namespace, host: &mut Netlink, log: &Log)
         name: plan.host_interface,
         mac: Some(HOST_MAC),
         mtu: plan.mtu,
-        queues: Some(plan.queues).filter(|queues| *queues > 1),
+        // Also one: unasked, the kernel makes one per processor, takes all but one away, and waits for RCU twice.
+        queues: Some(plan.queues),
         peer: PeerSpec {
             name: plan.interface,
             namespace: Some(namespace.as_fd()),

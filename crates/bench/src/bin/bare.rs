@@ -75,7 +75,7 @@ impl Add<'_> {
             name: self.host,
             mac: Some(HOST_MAC),
             mtu: Some(MTU),
-            queues: None,
+            queues: Some(1),
             peer: PeerSpec {
                 name: self.interface,
                 namespace: Some(namespace.as_fd()),
