@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
 use kernel::{
     AddrGenMode, AddressFlags, Batch, Ipv4Conf, Link, LinkChange, LinkId, MacAddress, Namespace, Netlink,
-    Opened, PairKind, PairSpec, PeerSpec, Request, Route, sysctl,
+    Opened, PairKind, PairSpec, PeerSpec, Request, Route, detached, sysctl,
 };
 
 const HOST_MAC: MacAddress = MacAddress([0xee; 6]);
@@ -52,9 +52,23 @@ fn run(arguments: &[String], batched: bool) -> Result<()> {
             }
             .run(netns)
         }
-        [verb, host] if verb == "del" => Ok(Netlink::open()?.delete_link_by_name(host).map(drop)?),
+        [verb, host] if verb == "del" => delete(host, batched),
         _ => bail!("usage: bare add HOST-INTERFACE NETNS INTERFACE ADDRESS... | bare del HOST-INTERFACE"),
     }
+}
+
+fn delete(host: &str, batched: bool) -> Result<()> {
+    let mut socket = Netlink::open()?;
+    if !batched {
+        return Ok(socket.delete_link_by_name(host).map(drop)?);
+    }
+    let link = socket
+        .link_by_name(host)?
+        .with_context(|| format!("there is no {host}"))?;
+    if let Some(housekeeping) = detached::delete_link(&link)? {
+        housekeeping.leave();
+    }
+    Ok(())
 }
 
 struct Add<'a> {
