@@ -5,6 +5,7 @@
 //! nothing changes them afterwards; the host side carries its attachment as its alias.
 
 use std::{
+    net::IpAddr,
     os::fd::AsFd as _,
     thread,
     time::{Duration, Instant},
@@ -12,8 +13,8 @@ use std::{
 
 use cni_plugin::{Code, Error};
 use kernel::{
-    AddrGenMode, AddressFlags, Batch, Link, LinkChange, LinkId, Namespace, Netlink, PairKind, PairSpec,
-    PeerSpec, Request, sysctl,
+    AddrGenMode, AddressFlags, Batch, Family, Link, LinkChange, LinkId, Namespace, Netlink, PairKind,
+    PairSpec, PeerSpec, Request, RouteFilter, RouteKind, sysctl,
 };
 use model::prefix;
 
@@ -21,10 +22,13 @@ use calico_ipam::{error, log::Log};
 
 use crate::{
     further_interface, ipv6,
-    plan::{HOST_MAC, Plan},
+    plan::{GATEWAY_V6, HOST_MAC, Plan},
     step,
     undo::Undo,
 };
+
+/// The table of the host's own addresses (`RT_TABLE_LOCAL`).
+const LOCAL_TABLE: u32 = 255;
 
 /// Makes the pair and sets up both sides. On failure nothing is left: the undo stack has the link.
 pub fn build(
@@ -54,6 +58,12 @@ pub fn build(
     step::done("host side set up");
     wait_until_running(&mut container, container_index, log)
         .map_err(|problem| error::kernel(&problem).context("wait for the container's interface"))?;
+    let own: Vec<IpAddr> = plan.addresses.iter().copied().filter(IpAddr::is_ipv6).collect();
+    if !own.is_empty() {
+        wait_until_local(&mut container, container_index, &own, log)
+            .and_then(|()| wait_until_local(host, link.index, &[GATEWAY_V6.into()], log))
+            .map_err(|problem| error::kernel(&problem).context("wait for IPv6 addresses"))?;
+    }
     kernel::conntrack::delete_entries(&plan.addresses)
         .map_err(|problem| error::kernel(&problem).context("remove old connections of the address"))?;
     read_back(plan, &link, host)
@@ -189,6 +199,38 @@ fn wait_until_running(container: &mut Netlink, index: u32, log: &Log) -> kernel:
         thread::sleep(PAUSE);
     }
     Ok(())
+}
+
+/// The kernel finishes an IPv6 address in a work queue, some milliseconds later on a busy machine: only then it hears
+/// solicitations for it, and packets to it are delivered instead of routed away. A first packet that comes earlier
+/// waits a second for the next solicitation, or is lost.
+fn wait_until_local(socket: &mut Netlink, index: u32, addresses: &[IpAddr], log: &Log) -> kernel::Result<()> {
+    const LIMIT: Duration = Duration::from_secs(1);
+    const PAUSE: Duration = Duration::from_micros(200);
+    let filter = RouteFilter {
+        family: Some(Family::Ipv6),
+        interface: Some(index),
+        table: Some(LOCAL_TABLE),
+        ..RouteFilter::default()
+    };
+    let begin = Instant::now();
+    loop {
+        let routes = socket.routes(filter)?;
+        let is_local = |address: &IpAddr| {
+            let mut local = routes.iter().filter(|route| route.kind == RouteKind::Local);
+            local.any(|route| route.destination.addr() == *address)
+        };
+        if addresses.iter().all(is_local) {
+            return Ok(());
+        }
+        if begin.elapsed() > LIMIT {
+            log.warning(format_args!(
+                "IPv6 addresses are not usable after {LIMIT:?}; going on"
+            ));
+            return Ok(());
+        }
+        thread::sleep(PAUSE);
+    }
 }
 
 /// Writes a sysctl unless it has the value: a write of some takes the kernel's one networking lock.
