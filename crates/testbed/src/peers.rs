@@ -17,7 +17,7 @@ const SKIPS: &str = "TESTBED_SKIPS";
 /// Something a test cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
-    /// Being root.
+    /// Being root, with leave to make network namespaces.
     Root,
     /// A kernel with IPv6.
     Ipv6,
@@ -27,7 +27,7 @@ pub enum Peer {
     Plugin(&'static str),
     /// A busybox that needs no library.
     StaticBusybox,
-    /// A file system that `/proc/filesystems` lists.
+    /// A file system of the kernel, or of a module that it loads when needed.
     FileSystem(&'static str),
 }
 
@@ -112,8 +112,7 @@ impl Peer {
     fn missing(&self) -> Option<String> {
         let install = |package: &str| format!("install package {package}, or run .ci/peers");
         match *self {
-            Self::Root if nix::unistd::geteuid().is_root() => None,
-            Self::Root => Some("needs root: network namespaces are made".to_owned()),
+            Self::Root => no_namespaces(),
             Self::Ipv6 => (!kernel::host::has_ipv6()).then(|| "the kernel has no IPv6".to_owned()),
             Self::Program(name, package) => {
                 let is_here = in_path(name);
@@ -127,15 +126,33 @@ impl Peer {
             Self::StaticBusybox => static_busybox()
                 .is_none()
                 .then(|| format!("no static busybox: {}", install("busybox-static"))),
-            Self::FileSystem(name) => {
-                let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-                let is_known = known
-                    .lines()
-                    .any(|line| line.split_whitespace().last() == Some(name));
-                (!is_known).then(|| format!("the kernel has no {name} file system: modprobe {name}"))
-            }
+            Self::FileSystem(name) => (!is_known_file_system(name))
+                .then(|| format!("the kernel has no {name} file system, nor a module for it")),
         }
     }
+}
+
+/// Why network namespaces cannot be made; `None` if they can.
+pub fn no_namespaces() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("needs root, since network namespaces are made".to_owned());
+    }
+    // Root in a container has not every right.
+    let problem = kernel::Namespace::create().err()?;
+    Some(format!("{problem}; in a container this needs --privileged"))
+}
+
+fn is_known_file_system(name: &str) -> bool {
+    let has_line = |path: &str, matches: &dyn Fn(&str) -> bool| {
+        fs::read_to_string(path).unwrap_or_default().lines().any(matches)
+    };
+    let release = kernel::sysctl::read("kernel/osrelease").unwrap_or_default();
+    let module = format!("/{name}.ko");
+    has_line("/proc/filesystems", &|line| {
+        line.split_whitespace().last() == Some(name)
+    }) || has_line(&format!("/lib/modules/{release}/modules.dep"), &|line| {
+        line.split(':').next().is_some_and(|file| file.contains(&module))
+    })
 }
 
 fn in_path(program: &str) -> bool {

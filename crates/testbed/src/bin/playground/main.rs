@@ -30,11 +30,11 @@ fn main() -> ExitCode {
 }
 
 fn play() -> ExitCode {
-    if !nix::unistd::geteuid().is_root() {
+    if let Some(reason) = testbed::peers::no_namespaces() {
+        eprintln!("playground: {reason}");
         eprintln!(
-            "playground: this needs root, since it makes network namespaces; nothing outside them is touched"
+            "            As root: sudo env \"PATH=$PATH\" make demo. Nothing outside its namespaces is touched."
         );
-        eprintln!("            sudo env \"PATH=$PATH\" make demo");
         return ExitCode::FAILURE;
     }
     let mut page = Page::to_standard_output();
