@@ -2,9 +2,12 @@
 //! The playground (`make demo`): a host in namespaces, containers on it through the real plugins, and everything gone again.
 //! `serve` and `host-init` are not for people: they are the processes of the test bed's containers and hosts.
 
+mod actor;
 mod page;
 mod scene;
+mod sights;
 mod story;
+mod trials;
 
 use std::path::Path;
 use std::process::ExitCode;

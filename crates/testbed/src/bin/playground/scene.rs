@@ -26,6 +26,7 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
+    /// Makes everything up to the first container.
     pub(crate) fn set() -> Result<Self> {
         let router = Router::new()?;
         let host = Host::behind(&router, "node-1")?;
