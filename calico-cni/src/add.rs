@@ -40,6 +40,7 @@ pub fn add(config: &Config, log: &Log, call: &Call, request: &Request) -> Result
         let message = "annotation cni.projectcalico.org/floatingIPs is not allowed; set \"feature_control.floating_ips\": true";
         return Err(Error::new(Code::InvalidConfig, message));
     }
+    assign::requested_addresses(request.args.value("IP"), &call.config.runtime.ips)?;
     for gate in &config.readiness_gates {
         gate.wait()?;
     }

@@ -156,10 +156,12 @@ impl Host {
         config: &Value,
         kill_at: u32,
     ) -> Answer {
-        let mut child = self
-            .command(verb, id, netns, kill_at)
-            .spawn()
-            .expect("the program starts");
+        Self::finish(self.command(verb, id, netns, kill_at), config)
+    }
+
+    /// Runs a prepared command with a configuration.
+    pub(crate) fn finish(mut command: Command, config: &Value) -> Answer {
+        let mut child = command.spawn().expect("the program starts");
         // A killed program may not have read everything.
         let _ = child
             .stdin

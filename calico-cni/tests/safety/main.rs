@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What must hold however a plugin ends and whatever happens to its store: nothing is lost, leaked or given twice.
+//! What must hold however a plugin ends, whatever it is given and whatever happens to its store: nothing is lost, leaked or given twice.
 //! Real program, real namespaces, real kill -9; root only.
 
+mod bad_input;
 mod host;
 
 use std::{collections::BTreeSet, fs, io::Write as _, net::IpAddr, path::Path};
