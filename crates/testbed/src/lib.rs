@@ -6,7 +6,9 @@
 //! - [`Host`] is a namespace with a machine name, folders, an uplink to a [`Router`] and, where a runtime needs it, a root file
 //!   system view of its own. [`Container`] is a namespace with a small server in it. Both are a [`Place`].
 //! - In a place one runs a [`Program`], sends a [`probe`], and [`view`]s what the kernel has.
-//! - [`cni`] runs plugins through a network list as `libcni` does. [`containerd`] and [`podman`] are real ones.
+//! - [`cni`] runs plugins through a network list as `libcni` does. [`containerd`], [`podman`] and, built by [`go_programs`], `cnitool`
+//!   are real ones; [`node`] is a host with everything installed where they look for it.
+//! - [`StoreContent`] is what a host's node store holds.
 //! - [`peers`] says what is installed, and makes what is not a visible skip. [`binaries`] finds our own programs.
 //!
 //! Everything goes when its value is dropped: processes, mounts, namespaces, folders. What a killed test bed left behind is
