@@ -25,7 +25,10 @@ demo: build ## a host in namespaces, containers on it, and everything gone again
 
 test: tools build ## everything, real runtimes included; as root
 	.ci/peers
-	CALICO_BIN_DIR="$(CURDIR)/$(PLUGIN_DIR)" cargo nextest run --locked --workspace --no-fail-fast
+	@rm -f target/skipped-tests
+	TESTBED_SKIPS="$(CURDIR)/target/skipped-tests" CALICO_BIN_DIR="$(CURDIR)/$(PLUGIN_DIR)" \
+	  cargo nextest run --locked --workspace --no-fail-fast
+	@if [ -s target/skipped-tests ]; then echo "SKIPPED, because of what this machine lacks:"; cat target/skipped-tests; fi
 	cargo test --locked --workspace --doc --quiet
 
 lint: ## clippy with the choices made in Cargo.toml, and the documentation builds
