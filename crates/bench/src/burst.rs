@@ -45,30 +45,44 @@ pub fn measure(machine: &mut Machine, contenders: &[Contender], count: usize) ->
     Ok(bursts)
 }
 
-/// Starts one program per container at the same moment, from a thread each. Total time and the longest of one.
+/// Starts one program per container at the same moment, from a thread each. Time from the first start to the last end,
+/// and the longest of one.
 fn all_at_once(contender: &Contender, verb: Verb, containers: &[Container]) -> Result<(Duration, Duration)> {
-    let gate = Barrier::new(containers.len() + 1);
-    thread::scope(|scope| {
-        let waiting: Vec<_> = containers
-            .iter()
-            .map(|container| {
-                scope.spawn(|| {
-                    let command = contender.command(verb, container);
-                    gate.wait();
-                    invocation::time(command?)
-                        .with_context(|| format!("{verb:?} by {} in a burst", contender.name))
-                })
-            })
-            .collect();
+    let gate = Barrier::new(containers.len());
+    let run = |container| {
+        let command = contender.command(verb, container);
         gate.wait();
-        let start = Instant::now();
-        let mut slowest = Duration::ZERO;
-        for thread in waiting {
-            let took = thread
+        let begin = Instant::now();
+        let took = invocation::time(command?)?;
+        anyhow::Ok((begin, took))
+    };
+    let runs: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = containers
+            .iter()
+            .map(|container| scope.spawn(|| run(container)))
+            .collect();
+        let results = threads.into_iter().map(|thread| {
+            let result = thread
                 .join()
-                .map_err(|_| anyhow!("a thread of the burst panicked"))??;
-            slowest = slowest.max(took);
-        }
-        Ok((start.elapsed(), slowest))
-    })
+                .map_err(|_| anyhow!("a thread of the burst panicked"))?;
+            result.with_context(|| format!("{verb:?} by {} in a burst", contender.name))
+        });
+        results.collect::<Result<_>>()
+    })?;
+    let begin = runs
+        .iter()
+        .map(|(begin, _)| *begin)
+        .min()
+        .context("a burst of none")?;
+    let end = runs
+        .iter()
+        .map(|(begin, took)| *begin + *took)
+        .max()
+        .context("a burst of none")?;
+    let slowest = runs
+        .iter()
+        .map(|(_, took)| *took)
+        .max()
+        .context("a burst of none")?;
+    Ok((end - begin, slowest))
 }
