@@ -91,7 +91,7 @@ impl Context<'_> {
         let mtu = mtu::decide(config, &mut host)?;
         let mac = self.mac()?;
         let mut undo = Undo::new(session.log);
-        let (choice, obtained) = self.assign(mac, mtu, &mut undo)?;
+        let (choice, obtained) = self.assign(mac, mtu, &mut host, &mut undo)?;
         step::done("assigned");
         undo.push("addresses", || self.release());
 
@@ -174,6 +174,7 @@ impl Context<'_> {
         &'u self,
         mac: MacAddress,
         mtu: Option<u32>,
+        host: &mut Netlink,
         undo: &mut Undo<'u>,
     ) -> Result<(Choice, Obtained), Error> {
         let Self {
@@ -193,7 +194,7 @@ impl Context<'_> {
             Some(obtained)
         };
         let _lock = session.lock()?;
-        let choice = interface_name::choose(session, workload, &config.interface_prefix)?;
+        let choice = interface_name::choose(session, workload, &config.interface_prefix, host)?;
         let (endpoint, random) = (self.stored_endpoint()?, cluster::random()?);
         let mut records = |addresses: &[AttachedAddress]| {
             self.records(&choice, mac, mtu, addresses, endpoint.as_ref(), random)

@@ -134,7 +134,7 @@ fn remove_unrecorded(
     };
     remove(&mut addresses).map_err(|problem| error::kernel(&problem))?;
     remove_from_namespace(&config.interface_prefix, request)?;
-    let released = release::release_handle(session, &live::anonymous_handle(&name), Cause::Del)?;
+    let released = release::release_anonymous(session, &name, Cause::Del)?;
     addresses.extend(released);
     kernel::conntrack::delete_entries(&addresses)
         .map(drop)

@@ -4,7 +4,7 @@
 //! two ADDs from having the same one, and a late DEL from deleting its successor's interface.
 
 use cni_plugin::Error;
-use datastore::Entry;
+use datastore::{Entry, Write};
 use model::{Key, LocalTable};
 use serde::{Deserialize, Serialize};
 
@@ -61,4 +61,14 @@ pub fn owned(session: &Session<'_>, id: &AttachmentId, name: &str) -> Result<Opt
     Ok(owner(session, name)?
         .filter(|(owner, _)| *owner == InterfaceOwner::of(id))
         .map(|(_, entry)| entry))
+}
+
+/// The write that makes a name this attachment's, whoever had it; `None` if it is already.
+pub fn claim(session: &Session<'_>, id: &AttachmentId, name: &str) -> Result<Option<Write>, Error> {
+    let wanted = InterfaceOwner::of(id);
+    Ok(match owner(session, name)? {
+        None => Some(Write::create(key(&session.node, name), &wanted)),
+        Some((owner, _)) if owner == wanted => None,
+        Some((_, entry)) => Some(Write::update(entry.key, &wanted, entry.revision)),
+    })
 }

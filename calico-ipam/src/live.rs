@@ -88,6 +88,11 @@ pub fn interfaces(node: &str) -> Result<Vec<LiveInterface>, kernel::Error> {
     Ok(found.into_values().collect())
 }
 
+/// Whether this network namespace has an interface of that name.
+pub fn exists(name: &str) -> Result<bool, kernel::Error> {
+    Ok(Netlink::open()?.link_by_name(name)?.is_some())
+}
+
 /// Whether a namespace path leads to no namespace any more.
 pub fn is_gone(path: &Path) -> bool {
     matches!(Namespace::open(path), Ok(Opened::Missing | Opened::NotANamespace))

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     attachment::{AttachedAddress, Attachment, AttachmentId},
-    cluster, error,
+    cluster, error, interface_record,
     live::{self, LiveInterface},
     release::{self, Cause},
     session::{Session, decode},
@@ -90,16 +90,22 @@ fn adopt(session: &Session<'_>, live: &LiveInterface) -> Result<(), Error> {
         _ => None,
     };
     let created = session.now().unix_seconds();
-    let write_record = |addresses: Vec<AttachedAddress>| {
-        let record = record?;
-        let attachment = Attachment {
-            created,
-            host_interface: Some(live.name.clone()),
-            mtu: live.mtu,
-            addresses,
-            ..Attachment::default()
-        };
-        Some(Write::create(record.key(), &attachment))
+    // The alias is the proof: the interface has the name now, whatever the record of the name says.
+    let name = live.id.as_ref();
+    let name = name.map(|id| interface_record::claim(session, id, &live.name));
+    let name = name.transpose()?.flatten();
+    let records = |addresses: Vec<AttachedAddress>| -> Vec<Write> {
+        let attachment = record.map(|record| {
+            let attachment = Attachment {
+                created,
+                host_interface: Some(live.name.clone()),
+                mtu: live.mtu,
+                addresses,
+                ..Attachment::default()
+            };
+            Write::create(record.key(), &attachment)
+        });
+        attachment.into_iter().chain(name.clone()).collect()
     };
     let adopted = session.with_engine(|engine| {
         engine.adopt(&request, &mut |assigned| {
@@ -107,9 +113,7 @@ fn adopt(session: &Session<'_>, live: &LiveInterface) -> Result<(), Error> {
                 address: one.address,
                 sequence: Some(one.sequence),
             };
-            write_record(assigned.iter().map(attached).collect())
-                .into_iter()
-                .collect()
+            records(assigned.iter().map(attached).collect())
         })
     });
     match adopted {
@@ -134,9 +138,9 @@ fn adopt(session: &Session<'_>, live: &LiveInterface) -> Result<(), Error> {
                 address: *address,
                 sequence: None,
             };
-            match write_record(live.addresses.iter().map(attached).collect()) {
-                Some(write) => session.commit(vec![write]),
-                None => Ok(()),
+            match records(live.addresses.iter().map(attached).collect()) {
+                writes if writes.is_empty() => Ok(()),
+                writes => session.commit(writes),
             }
         }
         Err(AdoptError::Taken { address, handle }) => {

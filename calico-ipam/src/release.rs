@@ -61,9 +61,7 @@ pub fn release(
     record: Option<(&Attachment, &Entry)>,
     cause: Cause,
 ) -> Result<Vec<IpAddr>, Error> {
-    if let Some(information) = session.cluster_information()?
-        && !information.spec.ready()
-    {
+    if is_locked(session)? {
         return record_intent(session, id).map(|()| Vec::new());
     }
     let others = session.attachments(&format!("{}/{}/", id.network, id.container_id))?;
@@ -168,7 +166,6 @@ fn release_older_handles(
                 .as_ref()
                 .map(|pod| names::legacy_pod_handle(&pod.namespace, &pod.name)),
         );
-        handles.extend(attachment.host_interface.as_deref().map(live::anonymous_handle));
     }
     if attachment.is_none_or(|attachment| attachment.pod.is_none()) {
         handles.push(id.container_id.clone());
@@ -177,12 +174,41 @@ fn release_older_handles(
     for handle in handles {
         released.extend(release_handle(session, &handle, cause)?);
     }
+    if let Some(name) = attachment.and_then(|attachment| attachment.host_interface.as_deref()) {
+        released.extend(release_anonymous(session, name, cause)?);
+    }
     Ok(released)
 }
 
-/// Releases everything under a handle, if it exists.
+/// Releases what recovery adopted from a host interface that nothing named, once the interface is gone: its name
+/// can be that of somebody else's.
+pub fn release_anonymous(session: &Session<'_>, interface: &str, cause: Cause) -> Result<Vec<IpAddr>, Error> {
+    let handle = live::anonymous_handle(interface);
+    if session.get(&Key::Handle(handle.clone()))?.is_none()
+        || live::exists(interface).map_err(|problem| error::kernel(&problem))?
+    {
+        return Ok(Vec::new());
+    }
+    release_handle(session, &handle, cause)
+}
+
+/// Whether the datastore is locked for an upgrade or a migration (`datastoreReady: false`): nothing is to be written
+/// then that others read.
+fn is_locked(session: &Session<'_>) -> Result<bool, Error> {
+    let information = session.cluster_information()?;
+    Ok(information.is_some_and(|information| !information.spec.ready()))
+}
+
+/// Releases everything under a handle, if it exists and the datastore is not locked. What has no record here can have
+/// no intent either: a later GC finds it again.
 pub fn release_handle(session: &Session<'_>, handle: &str, cause: Cause) -> Result<Vec<IpAddr>, Error> {
     if session.get(&Key::Handle(handle.to_owned()))?.is_none() {
+        return Ok(Vec::new());
+    }
+    if is_locked(session)? {
+        session
+            .log
+            .info(format_args!("the datastore is locked: {handle} is not released"));
         return Ok(Vec::new());
     }
     let report = session.with_engine(|engine| {

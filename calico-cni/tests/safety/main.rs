@@ -3,7 +3,9 @@
 //! Real program, real namespaces, real kill -9; root only.
 
 mod bad_input;
+mod delegated;
 mod host;
+mod names;
 
 use std::{collections::BTreeSet, fs, io::Write as _, net::IpAddr, path::Path};
 

@@ -107,7 +107,8 @@ pub(crate) struct Reference {
     pub(crate) blocks: BTreeMap<IpNet, Seen>,
     handles: BTreeMap<String, BTreeMap<IpNet, usize>>,
     affinities: BTreeMap<IpNet, BTreeMap<AffinityOwner, AffinityState>>,
-    /// Blocks whose affinity was removed by hand.
+    /// Blocks whose affinity was removed by hand, or (without transactions) by one operation while another was
+    /// between marking it and writing the block. Until the owner has it again.
     pub(crate) orphaned: BTreeSet<IpNet>,
     last_sequence: BTreeMap<IpAddr, u64>,
     /// The innermost last.
@@ -189,14 +190,19 @@ impl Reference {
                 }
                 Key::Affinity { owner, block } => {
                     blocks.insert(*block);
+                    let interrupted = !self.atomic && self.in_flight.len() > 1;
                     let claims = self.affinities.entry(*block).or_default();
-                    match value {
-                        Some(value) => {
-                            let affinity = BlockAffinity::from_stored(&value).unwrap();
-                            claims.insert(owner.clone(), affinity.state)
-                        }
-                        None => claims.remove(owner),
-                    };
+                    if let Some(value) = value {
+                        let affinity = BlockAffinity::from_stored(&value).unwrap();
+                        claims.insert(owner.clone(), affinity.state);
+                        self.orphaned.remove(block);
+                    } else if claims
+                        .remove(owner)
+                        .is_some_and(|state| state != AffinityState::Confirmed)
+                        && interrupted
+                    {
+                        self.orphaned.insert(*block);
+                    }
                 }
                 _ => {}
             }
