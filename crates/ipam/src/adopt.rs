@@ -180,7 +180,14 @@ impl Adoption<'_, '_> {
             .map(|stored| stored.value.clone())
             .unwrap_or_default();
         for (cidr, (stored, _)) in &plan.blocks {
-            handle::raise(&mut value, *cidr, block::ordinals_of(&stored.value, id).len());
+            let all = block::ordinals_of(&stored.value, id).len();
+            let gained = plan.adopted.iter().filter(|adopted| {
+                adopted.assigned.block == *cidr && adopted.outcome != AdoptOutcome::AlreadyOurs
+            });
+            let gained = gained.count();
+            handle::raise(&mut value, *cidr, all.saturating_sub(gained));
+            // What is counted already may be what somebody freed and is just about to subtract.
+            handle::add(&mut value, *cidr, gained);
         }
         let mut writes: Vec<Write> = handle::write(id, stored, &value).into_iter().collect();
         for (stored, _) in plan.blocks.into_values().filter(|(_, changed)| *changed) {

@@ -4,7 +4,7 @@
 //! every one that comes in between, what has changed in the store is compared with a reference (`reference.rs`).
 //!
 //! Each test prints its seed. `IPAM_MODEL_SEED` replays one; `IPAM_MODEL_OPERATIONS` sets how many operations each of
-//! the four tests runs (default 55 000).
+//! the four tests runs (default 55 000); `IPAM_MODEL_TRACE=1` prints every write and operation.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, LazyLock, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -134,6 +134,10 @@ impl World {
             .or_default() += 1;
         let alone = outermost && self.nested.load(Ordering::SeqCst) == nested_before;
         let undisturbed = alone && !faulty;
+        trace(|| {
+            let node = NODES[client];
+            format!("{node}: {operation:?} came to {outcome:?} after {running:?}, crashed: {crashed}")
+        });
         self.check(operation, &outcome, &running, crashed, alone);
         if undisturbed && let Some(expected) = expected {
             assert_eq!(outcome.verdict(), expected, "{operation:?} came to {outcome:?}");
@@ -229,6 +233,12 @@ impl World {
                     None
                 }
             };
+            trace(|| {
+                format!(
+                    "{}: fault {fault:?} at write {number} of {writes:?}",
+                    NODES[client]
+                )
+            });
             touched
                 .lock()
                 .unwrap()
@@ -237,6 +247,7 @@ impl World {
         })
     }
 
+    /// Takes over into the reference what has been written.
     fn absorb(&self) {
         let touched = std::mem::take(&mut *self.touched.lock().unwrap());
         self.reference().absorb(&self.cluster.store, &touched);
@@ -380,5 +391,13 @@ impl World {
             texts.join(", "),
             self.nested.load(Ordering::SeqCst)
         )
+    }
+}
+
+/// For whoever looks into a failure: `IPAM_MODEL_TRACE=1` prints every write and operation.
+fn trace(line: impl FnOnce() -> String) {
+    static WANTED: LazyLock<bool> = LazyLock::new(|| std::env::var_os("IPAM_MODEL_TRACE").is_some());
+    if *WANTED {
+        eprintln!("{}", line());
     }
 }
