@@ -195,7 +195,6 @@ impl Reference {
                     if let Some(value) = value {
                         let affinity = BlockAffinity::from_stored(&value).unwrap();
                         claims.insert(owner.clone(), affinity.state);
-                        self.orphaned.remove(block);
                     } else if claims
                         .remove(owner)
                         .is_some_and(|state| state != AffinityState::Confirmed)
@@ -351,7 +350,7 @@ impl Reference {
     }
 
     /// A confirmed affinity is for an own block, and an owned block has its owner's affinity.
-    fn check_ownership(&self, cidr: IpNet) {
+    fn check_ownership(&mut self, cidr: IpNet) {
         let none = BTreeMap::new();
         let claims = self.affinities.get(&cidr).unwrap_or(&none);
         let Some(block) = self.blocks.get(&cidr) else {
@@ -365,8 +364,14 @@ impl Reference {
             );
         }
         if let Some(owner) = &block.owner {
-            let known = claims.contains_key(owner) || self.orphaned.contains(&cidr);
-            assert!(known, "{cidr} is {owner}'s without an affinity");
+            if claims.contains_key(owner) {
+                self.orphaned.remove(&cidr);
+            } else {
+                assert!(
+                    self.orphaned.contains(&cidr),
+                    "{cidr} is {owner}'s without an affinity"
+                );
+            }
         }
     }
 
