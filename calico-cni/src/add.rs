@@ -2,7 +2,7 @@
 //! ADD: checks, addresses and records in one commit, then the kernel, then the result. The order of steps, and what
 //! takes each back, is here; how each is done is in the modules named.
 
-use std::net::IpAddr;
+use std::{mem::ManuallyDrop, net::IpAddr};
 
 use calico_ipam::{
     assign,
@@ -28,7 +28,7 @@ use crate::{
     plan::{HOST_MAC, Plan},
     policy_wait, step,
     undo::Undo,
-    wiring,
+    wiring::{self, Built},
     workload::{Wiring, Workload},
 };
 
@@ -44,7 +44,8 @@ pub fn add(config: &Config, log: &Log, call: &Call, request: &Request) -> Result
     for gate in &config.readiness_gates {
         gate.wait()?;
     }
-    let session = Session::open(&config.settings, log)?;
+    // The process ends with its answer, and the kernel closes everything sooner than destructors do.
+    let session = ManuallyDrop::new(Session::open(&config.settings, log)?);
     assign::prepare(&session)?;
     let workload = Workload::of(&session, config, request);
     let context = Context {
@@ -61,7 +62,13 @@ pub fn add(config: &Config, log: &Log, call: &Call, request: &Request) -> Result
     {
         return Ok(result);
     }
-    context.first()
+    match context.first(false)? {
+        Some(result) => Ok(result),
+        // Its own name can be nobody else's.
+        None => context
+            .first(true)?
+            .ok_or_else(|| interface_name::none_is_free(&context.workload)),
+    }
 }
 
 /// Opens the container's namespace; ADD needs it.
@@ -84,19 +91,30 @@ fn open_namespace(request: &Request) -> Result<Namespace, Error> {
 }
 
 impl Context<'_> {
-    /// The first ADD of an attachment.
-    fn first(&self) -> Result<AddResult, Error> {
+    /// The first ADD of an attachment. `None`, and nothing is done, if the name on the host was taken; `taken` says
+    /// that this has happened with Calico's.
+    fn first(&self, taken: bool) -> Result<Option<AddResult>, Error> {
         let Self { session, config, .. } = self;
         let mut host = Netlink::open().map_err(|problem| calico_ipam::error::kernel(&problem))?;
         let mtu = mtu::decide(config, &mut host)?;
         let mac = self.mac()?;
         let mut undo = Undo::new(session.log);
-        let (choice, obtained) = self.assign(mac, mtu, &mut host, &mut undo)?;
+        let (choice, obtained) = self.assign(mac, mtu, taken, &mut undo)?;
         step::done("assigned");
         undo.push("addresses", || self.release());
 
-        let plan = self.plan(&choice.name, mac, mtu, &obtained.addresses);
-        wiring::build(&plan, &self.namespace, &mut host, session.log, &mut undo)?;
+        let mut plan = self.plan(&choice.name, mac, mtu, &obtained.addresses);
+        plan.replaces_any = choice.is_ours;
+        match wiring::build(&plan, &self.namespace, &mut host, session.log, &mut undo)? {
+            Built::Yes => {}
+            Built::NameTaken => {
+                session.log.info(format_args!(
+                    "{} is the interface of a container that no record knows; another name is taken",
+                    choice.name
+                ));
+                return Ok(None);
+            }
+        }
         self.wait_for_policy(&plan);
         for attached in &obtained.addresses {
             session.log.info(format_args!(
@@ -110,7 +128,7 @@ impl Context<'_> {
             "traffic to other hosts and to the outside needs routed-agent (routes, NAT, forwarding)"
         ));
         undo.keep();
-        Ok(self.result(&plan, obtained.dns))
+        Ok(Some(self.result(&plan, obtained.dns)))
     }
 
     /// A further ADD of an attachment that has a record: the same result if it is intact, a rebuilt interface with
@@ -164,7 +182,9 @@ impl Context<'_> {
         host.delete_link_by_name(&name).map_err(failed)?;
         self.remove_own_leftover()?;
         let mut undo = Undo::new(session.log);
-        wiring::build(&plan, &self.namespace, &mut host, session.log, &mut undo)?;
+        if wiring::build(&plan, &self.namespace, &mut host, session.log, &mut undo)? == Built::NameTaken {
+            return Err(interface_name::none_is_free(workload));
+        }
         undo.keep();
         Ok(Some(self.result(&plan, Dns::default())))
     }
@@ -174,7 +194,7 @@ impl Context<'_> {
         &'u self,
         mac: MacAddress,
         mtu: Option<u32>,
-        host: &mut Netlink,
+        taken: bool,
         undo: &mut Undo<'u>,
     ) -> Result<(Choice, Obtained), Error> {
         let Self {
@@ -193,8 +213,9 @@ impl Context<'_> {
             step::done("delegated IPAM");
             Some(obtained)
         };
+        session.read_ahead()?;
         let _lock = session.lock()?;
-        let choice = interface_name::choose(session, workload, &config.interface_prefix, host)?;
+        let choice = interface_name::choose(session, workload, &config.interface_prefix, taken)?;
         let (endpoint, random) = (self.stored_endpoint()?, cluster::random()?);
         let mut records = |addresses: &[AttachedAddress]| {
             self.records(&choice, mac, mtu, addresses, endpoint.as_ref(), random)

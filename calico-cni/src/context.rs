@@ -39,6 +39,7 @@ impl Context<'_> {
             destinations: addresses::destinations(self.config, attached),
             allow_ip_forwarding: self.config.allow_ip_forwarding,
             allow_other_sources: !self.config.annotations.allowed_source_prefixes.is_empty(),
+            replaces_any: true,
         }
     }
 }

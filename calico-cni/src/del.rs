@@ -3,7 +3,7 @@
 //! never free while a link still has it. Needs neither agent nor namespace nor an earlier result; goes on past
 //! failures, reports them, and can be repeated.
 
-use std::net::IpAddr;
+use std::{mem::ManuallyDrop, net::IpAddr};
 
 use calico_ipam::{
     attachment::{Attachment, AttachmentId},
@@ -24,7 +24,8 @@ pub fn del(config: &Config, log: &Log, call: &Call, request: &Request) -> Result
     request.args.require_known(&KNOWN_ARGS)?;
     let mut failures = Vec::new();
     let session = match Session::open(&config.settings, log) {
-        Ok(session) => session,
+        // As in ADD: the process ends with its answer.
+        Ok(session) => ManuallyDrop::new(session),
         Err(problem) => {
             // What can be cleaned without the store is; the runtime comes back for the rest.
             failures.extend(remove_from_namespace(&config.interface_prefix, request).err());

@@ -42,9 +42,16 @@ pub struct Plan<'a> {
     pub allow_ip_forwarding: bool,
     /// Whether the container may send from addresses that are not its own.
     pub allow_other_sources: bool,
+    /// Whether an interface that has the host side's name is a leftover, whatever its alias says.
+    pub replaces_any: bool,
 }
 
 impl Plan<'_> {
+    /// Whether an interface with the host side's name and this alias is a leftover.
+    pub fn may_replace(&self, alias: Option<&str>) -> bool {
+        self.replaces_any || alias.is_some() && alias == self.alias.as_deref()
+    }
+
     /// Whether an IPv4 address is among the container's.
     pub fn has_v4(&self) -> bool {
         self.addresses.iter().any(IpAddr::is_ipv4)

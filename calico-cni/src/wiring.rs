@@ -30,6 +30,16 @@ use crate::{
 /// The table of the host's own addresses (`RT_TABLE_LOCAL`).
 const LOCAL_TABLE: u32 = 255;
 
+/// Whether the pair was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Built {
+    /// It is, and both sides are set up.
+    Yes,
+    /// An interface that is not the attachment's has the name on the host; nothing was done.
+    NameTaken,
+}
+
 /// Makes the pair and sets up both sides. On failure nothing is left: the undo stack has the link.
 pub fn build(
     plan: &Plan<'_>,
@@ -37,8 +47,10 @@ pub fn build(
     host: &mut Netlink,
     log: &Log,
     undo: &mut Undo<'_>,
-) -> Result<(), Error> {
-    let link = create(plan, namespace, host, log)?;
+) -> Result<Built, Error> {
+    let Some(link) = create(plan, namespace, host, log)? else {
+        return Ok(Built::NameTaken);
+    };
     let name = plan.host_interface.to_owned();
     undo.push("interface", move || {
         let mut host = Netlink::open().map_err(|problem| problem.to_string())?;
@@ -66,10 +78,16 @@ pub fn build(
     }
     kernel::conntrack::delete_entries(&plan.addresses)
         .map_err(|problem| error::kernel(&problem).context("remove old connections of the address"))?;
-    read_back(plan, &link, host)
+    read_back(plan, &link, host).map(|()| Built::Yes)
 }
 
-fn create(plan: &Plan<'_>, namespace: &Namespace, host: &mut Netlink, log: &Log) -> Result<Link, Error> {
+/// Makes the pair; `None` if its name on the host is somebody else's.
+fn create(
+    plan: &Plan<'_>,
+    namespace: &Namespace,
+    host: &mut Netlink,
+    log: &Log,
+) -> Result<Option<Link>, Error> {
     let spec = PairSpec {
         kind: plan.device,
         name: plan.host_interface,
@@ -85,7 +103,7 @@ fn create(plan: &Plan<'_>, namespace: &Namespace, host: &mut Netlink, log: &Log)
     };
     let failed = |problem: kernel::Error| error::kernel(&problem);
     match host.create_pair(&spec) {
-        Ok(link) => Ok(link),
+        Ok(link) => Ok(Some(link)),
         Err(problem) if problem.is_exists() => {
             if interface_exists(plan.interface, namespace)? {
                 let message = format!(
@@ -96,13 +114,17 @@ fn create(plan: &Plan<'_>, namespace: &Namespace, host: &mut Netlink, log: &Log)
                 return Err(Error::new(Code::InvalidConfig, message)
                     .details("choose another CNI_IFNAME, or run DEL of whatever made it"));
             }
+            let found = host.link_by_name(plan.host_interface).map_err(failed)?;
+            if found.is_some_and(|link| !plan.may_replace(link.alias.as_deref())) {
+                return Ok(None);
+            }
             // The name is this attachment's by record, so what has it is a leftover.
             log.info(format_args!(
                 "removing leftover interface {}",
                 plan.host_interface
             ));
             host.delete_link_by_name(plan.host_interface).map_err(failed)?;
-            host.create_pair(&spec).map_err(failed)
+            host.create_pair(&spec).map(Some).map_err(failed)
         }
         Err(problem) if plan.device == PairKind::Netkit && problem.is_unsupported() => {
             log.warning(format_args!(
@@ -112,6 +134,7 @@ fn create(plan: &Plan<'_>, namespace: &Namespace, host: &mut Netlink, log: &Log)
                 kind: PairKind::Veth,
                 ..spec
             })
+            .map(Some)
             .map_err(failed)
         }
         Err(problem) => Err(failed(problem)),

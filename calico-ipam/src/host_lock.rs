@@ -7,49 +7,28 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
-    sync::mpsc,
-    thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use kernel::file_lock::lock_exclusive;
 
 /// The lock; dropping it, or dying, releases it.
 #[derive(Debug)]
 pub struct HostLock {
-    _file: Flock<File>,
+    _file: File,
 }
 
 impl HostLock {
     /// Waits at most `limit`. Waiting is first come, first served, in the kernel.
     pub fn take(path: &Path, limit: Duration) -> io::Result<Self> {
         let file = open(path)?;
-        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => return Ok(Self { _file: file }),
-            Err((file, nix::errno::Errno::EWOULDBLOCK | nix::errno::Errno::EINTR)) => file,
-            Err((_, error)) => return Err(error.into()),
-        };
-        // flock(2) knows no time limit, so a thread waits; if the limit passes, the process is about to end anyway.
-        let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || sender.send(wait(file)));
-        match receiver.recv_timeout(limit) {
-            Ok(Ok(file)) => Ok(Self { _file: file }),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("another plugin has held the lock for {} s", limit.as_secs()),
-            )),
+        if lock_exclusive(&file, Instant::now() + limit)? {
+            return Ok(Self { _file: file });
         }
-    }
-}
-
-fn wait(mut file: File) -> io::Result<Flock<File>> {
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusive) {
-            Ok(file) => return Ok(file),
-            Err((same, nix::errno::Errno::EINTR)) => file = same,
-            Err((_, error)) => return Err(error.into()),
-        }
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("another plugin has held the lock for {} s", limit.as_secs()),
+        ))
     }
 }
 
@@ -73,6 +52,8 @@ fn open(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]

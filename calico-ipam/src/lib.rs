@@ -23,6 +23,7 @@ pub mod live;
 pub mod log;
 pub mod node_name;
 pub mod plugin;
+mod read_ahead;
 pub mod recovery;
 pub mod release;
 pub mod session;

@@ -164,6 +164,7 @@ fn add(session: &Session<'_>, call: &Call, request: &Request) -> Result<AddResul
     let specific = assign::requested_addresses(request.args.value("IP"), &call.config.runtime.ips)?;
     assign::prepare(session)?;
     let id = attachment_id(session, request);
+    session.read_ahead()?;
     let _lock = session.lock()?;
     if let Some((attachment, _)) = session.attachment(&id)? {
         return existing(session, &attachment);

@@ -5,7 +5,7 @@
 use std::{cell::RefCell, time::Duration};
 
 use cni_plugin::{Code, Error};
-use datastore::{EmbeddedStore, Entry, Listing, Store, Write};
+use datastore::{Entry, Listing, Store, Write};
 use ipam::{Engine, Notice};
 use model::{ClusterInformation, Key, KeyRange, Kind, LocalTable, Timestamp};
 
@@ -17,6 +17,7 @@ use crate::{
     host_network::KernelNetwork,
     log::Log,
     node_name,
+    read_ahead::ReadAhead,
     settings::Settings,
     store,
 };
@@ -32,7 +33,7 @@ pub struct Session<'a> {
     pub node: String,
     /// The log.
     pub log: &'a Log,
-    store: EmbeddedStore,
+    store: ReadAhead,
     clock: SystemClock,
     network: KernelNetwork,
     notices: NoticeLog<'a>,
@@ -52,7 +53,7 @@ impl<'a> Session<'a> {
             system: &system,
         };
         let node = node_name::resolve(sources, true).map_err(|problem| error::node_name(&problem))?;
-        let store = store::open(&settings.datastore_path, log)?;
+        let store = ReadAhead::new(store::open(&settings.datastore_path, log)?);
         Ok(Self {
             settings,
             node,
@@ -74,7 +75,7 @@ impl<'a> Session<'a> {
 
     /// Which life of the store this is: it changes when the file is made, replaced or restored.
     pub fn incarnation(&self) -> String {
-        self.store.incarnation().to_string()
+        self.store.embedded().incarnation().to_string()
     }
 
     /// Runs something with the IPAM engine.
@@ -91,6 +92,12 @@ impl<'a> Session<'a> {
     /// The time, for records.
     pub fn now(&self) -> Timestamp {
         ipam::Clock::now(&self.clock)
+    }
+
+    /// Reads what an assignment needs and what can be read before the lock. It holds until the next commit.
+    pub fn read_ahead(&self) -> Result<(), Error> {
+        let filled = self.store.fill(&self.node);
+        filled.map_err(|problem| error::store(&problem))
     }
 
     /// Waits for the host lock.

@@ -304,6 +304,13 @@ impl Store for EmbeddedStore {
         true
     }
 
+    fn make_ready(&self) -> Result<(), StoreError> {
+        self.read(|connection| {
+            query::compile_list_of_blocks(connection)?;
+            batch::compile(connection)
+        })
+    }
+
     fn commit(&self, batch: &Batch) -> Result<Vec<Revision>, StoreError> {
         batch.check_keys()?;
         let place = self.place();

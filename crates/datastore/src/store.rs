@@ -241,6 +241,12 @@ pub trait Store: Send + Sync {
         false
     }
 
+    /// Does what the next list of blocks and the next commit need and what can be done before: for a caller that is
+    /// about to take a lock of its own and wants to hold it for a short time.
+    fn make_ready(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Applies a batch. The result has the new revision of each write (for a check: the one it matched, or 0).
     fn commit(&self, batch: &Batch) -> Result<Vec<Revision>, StoreError>;
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The kernel's networking, and nothing else: links, addresses, routes, neighbours, connection tracking, namespaces and
-//! settings. Knows neither CNI nor Calico.
+//! The kernel's networking: links, addresses, routes, neighbours, connection tracking, namespaces and settings. Knows neither CNI nor Calico.
 //!
 //! Built for programs that live three milliseconds: blocking, no thread unless asked for, one system call where one is
 //! enough. The tour:
@@ -9,7 +8,8 @@
 //! - [`pair`] creates veth and netkit pairs, [`link`] finds and alters links, [`address`], [`route`], [`rule`] and [`neighbour`]
 //!   do what their names say; each adds constructors to [`Request`] and methods to [`Netlink`].
 //! - [`netns`] opens, enters and makes network namespaces; [`sysctl`] reads and writes `/proc/sys`.
-//! - [`conntrack`] deletes the connections of an address; [`host`] answers what the host's way out is.
+//! - [`conntrack`] deletes the connections of an address; [`host`] answers what the host's way out is;
+//!   [`file_lock`] waits for a file lock.
 //!
 //! Every failure is an [`Error`] that names operation and object.
 
@@ -18,6 +18,7 @@ pub mod conntrack;
 pub mod detached;
 pub mod devconf;
 mod error;
+pub mod file_lock;
 pub mod host;
 pub mod link;
 mod mac;

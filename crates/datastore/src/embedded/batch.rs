@@ -17,6 +17,24 @@ use crate::{
     store::{Batch, JournalEntry, Revision, Write},
 };
 
+const LAST_REVISION: &str = "SELECT max(revision) FROM changes";
+const DELETE: &str = "DELETE FROM kv WHERE key = ?1 AND revision = ?2";
+const LOG_CHANGE: &str = "INSERT INTO changes (revision, key) VALUES (?1, ?2)";
+const CREATE: &str = "INSERT INTO kv (key, revision, affinity, room, value) VALUES (?1, ?2, ?3, ?4, ?5)
+    ON CONFLICT (key) DO NOTHING";
+const UPDATE: &str = "UPDATE kv SET revision = ?1, value = ?2
+    WHERE key = ?3 AND revision = ?4 AND +affinity IS ?5 AND +room IS ?6";
+const LOG_EVENT: &str = "INSERT INTO journal (time_us, event, subject, handle, cause, duration_us)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+/// Compiles the statements of an assignment.
+pub(super) fn compile(connection: &Connection) -> rusqlite::Result<()> {
+    for statement in [LAST_REVISION, CREATE, UPDATE, LOG_CHANGE, LOG_EVENT] {
+        connection.prepare_cached(statement)?;
+    }
+    Ok(())
+}
+
 /// What a batch did.
 #[derive(Debug)]
 pub(super) struct Applied {
@@ -65,7 +83,7 @@ fn apply_in_transaction(
 ) -> Result<Applied, Failure> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     let first = transaction
-        .prepare_cached("SELECT max(revision) FROM changes")?
+        .prepare_cached(LAST_REVISION)?
         .query_row([], |row| unsigned(row, 0))?;
     if first < known {
         return Err(Failure::Damaged(format!(
@@ -129,7 +147,7 @@ impl Writer<'_> {
             Write::Update { value, revision, .. } => self.update(key, &text, value, *revision)?,
             Write::Delete { revision, .. } => self
                 .transaction
-                .prepare_cached("DELETE FROM kv WHERE key = ?1 AND revision = ?2")?
+                .prepare_cached(DELETE)?
                 .execute(params![text, signed(revision.0)])?,
         };
         if applied == 0 {
@@ -144,7 +162,7 @@ impl Writer<'_> {
         }
         self.revision += 1;
         self.transaction
-            .prepare_cached("INSERT INTO changes (revision, key) VALUES (?1, ?2)")?
+            .prepare_cached(LOG_CHANGE)?
             .execute(params![signed(self.revision), text])?;
         Ok(Revision(self.revision))
     }
@@ -164,10 +182,7 @@ impl Writer<'_> {
     fn create(&self, key: &Key, text: &str, value: &str) -> rusqlite::Result<usize> {
         let (affinity, room) = projection(key, value);
         self.transaction
-            .prepare_cached(
-                "INSERT INTO kv (key, revision, affinity, room, value) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (key) DO NOTHING",
-            )?
+            .prepare_cached(CREATE)?
             .execute(params![text, self.next(), affinity, room, value])
     }
 
@@ -175,13 +190,14 @@ impl Writer<'_> {
         let expected = signed(revision.0);
         let (affinity, room) = projection(key, value);
         // The usual write of a block changes neither column: naming them only to compare leaves their index alone.
-        let applied = self
-            .transaction
-            .prepare_cached(
-                "UPDATE kv SET revision = ?1, value = ?2
-                 WHERE key = ?3 AND revision = ?4 AND +affinity IS ?5 AND +room IS ?6",
-            )?
-            .execute(params![self.next(), value, text, expected, affinity, room])?;
+        let applied = self.transaction.prepare_cached(UPDATE)?.execute(params![
+            self.next(),
+            value,
+            text,
+            expected,
+            affinity,
+            room
+        ])?;
         if applied > 0 || room.is_none() {
             return Ok(applied);
         }
@@ -219,10 +235,7 @@ fn record(transaction: &Connection, journal: &[JournalEntry], kept: u32) -> rusq
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     let now = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
-    let mut insert = transaction.prepare_cached(
-        "INSERT INTO journal (time_us, event, subject, handle, cause, duration_us)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    )?;
+    let mut insert = transaction.prepare_cached(LOG_EVENT)?;
     let mut last = 0;
     for entry in journal {
         let JournalEntry {

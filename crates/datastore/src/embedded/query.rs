@@ -51,6 +51,17 @@ pub(super) fn list(connection: &Connection, range: &KeyRange, hint: &Hint) -> ru
     })
 }
 
+/// Compiles what an assignment lists blocks with.
+pub(super) fn compile_list_of_blocks(connection: &Connection) -> rusqlite::Result<()> {
+    let hint = Hint {
+        affinity: Some(String::new()),
+        with_room: true,
+        ..Hint::default()
+    };
+    let sql = list_sql(&KeyRange::Blocks { v6: false }, &hint);
+    connection.prepare_cached(&sql).map(drop)
+}
+
 /// The statement of a list, which depends on which hints there are only.
 fn list_sql(range: &KeyRange, hint: &Hint) -> String {
     let value = if hint.keys_only { "''" } else { "value" };

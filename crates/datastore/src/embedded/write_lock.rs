@@ -2,18 +2,17 @@
 //! One writer at a time, across processes and threads: an exclusive `flock` on a file beside the database.
 //!
 //! SQLite's own lock is waited for by sleeping and trying again, which is slow and unfair under load; the kernel hands
-//! a `flock` on in the order of arrival. `flock` knows no time limit, so a wait happens in a thread of its own, which
-//! is left behind when the time is over and lets go of the lock if it ever gets it. A lock dies with its process.
+//! a `flock` on in the order of arrival. A lock dies with its process.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
-    sync::mpsc,
-    thread,
     time::{Duration, Instant},
 };
+
+use kernel::file_lock::lock_exclusive;
 
 /// Holds the lock until dropped.
 #[derive(Debug)]
@@ -40,7 +39,10 @@ impl From<io::Error> for LockError {
 pub(super) fn acquire(path: &Path, patience: Duration) -> Result<WriteGuard, LockError> {
     let deadline = Instant::now() + patience;
     loop {
-        let file = lock(open(path)?, deadline)?;
+        let file = open(path)?;
+        if !lock_exclusive(&file, deadline)? {
+            return Err(LockError::Timeout);
+        }
         // Somebody may have deleted the file meanwhile: then the next one locks another file.
         let current = fs::metadata(path).map(|found| found.ino()).ok();
         if current == Some(file.metadata()?.ino()) {
@@ -59,34 +61,10 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn lock(file: File, deadline: Instant) -> Result<File, LockError> {
-    match file.try_lock() {
-        Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => {}
-        Err(TryLockError::Error(problem)) => return Err(problem.into()),
-    }
-    let (sender, receiver) = mpsc::channel();
-    thread::Builder::new()
-        .name("store-lock".to_owned())
-        .spawn(move || {
-            let result = loop {
-                match file.lock() {
-                    Err(problem) if problem.kind() == io::ErrorKind::Interrupted => {}
-                    result => break result,
-                }
-            };
-            // If nobody waits any more, the file is dropped here and the lock with it.
-            let _ = sender.send(result.map(|()| file));
-        })?;
-    let left = deadline.saturating_duration_since(Instant::now());
-    match receiver.recv_timeout(left) {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(LockError::Timeout),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     const LONG: Duration = Duration::from_secs(30);
