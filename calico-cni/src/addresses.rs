@@ -68,7 +68,10 @@ pub fn obtain(
         annotations.addresses.clone()
     };
     let pools = |annotated: &Option<Vec<String>>, configured: &[ipam::PoolReference]| match annotated {
-        Some(names) => names.iter().filter_map(|name| name.parse().ok()).collect(),
+        Some(names) => names
+            .iter()
+            .map(|name| ipam::PoolReference::from(name.as_str()))
+            .collect(),
         None => configured.to_vec(),
     };
     let (v4, v6) = annotations.families.unwrap_or((settings.v4, settings.v6));

@@ -148,6 +148,8 @@ fn pool(
             &format!("makes no valid pool: {error}"),
         )
     })?;
+    // As `calicoctl` shows a pool: with what is in force, not only with what was said.
+    spec.fill_defaults();
     Ok(Some(IpPool::new(family.pool_name, spec)))
 }
 
@@ -163,6 +165,8 @@ fn encapsulation_mode(text: &str) -> Option<EncapsulationMode> {
 
 #[cfg(test)]
 mod tests {
+    use model::ip_pool::AllowedUse;
+
     use super::*;
 
     fn variables<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
@@ -184,7 +188,8 @@ mod tests {
         let pool = v4(&[], &["10.0.2.15/24"]).unwrap().unwrap();
         assert_eq!(pool.metadata.name, "default-ipv4-ippool");
         assert_eq!(pool.spec.cidr.to_string(), "192.168.0.0/16");
-        assert_eq!(pool.spec.effective_block_size(), 26);
+        assert_eq!(pool.spec.block_size, Some(26));
+        assert_eq!(pool.spec.allowed_uses, [AllowedUse::Workload, AllowedUse::Tunnel]);
         assert!(pool.spec.nat_outgoing);
         let pool = ipv6(&variables(&[]), [1, 2, 3, 4, 5]).unwrap().unwrap();
         assert_eq!(pool.spec.cidr.to_string(), "fd01:203:405::/48");

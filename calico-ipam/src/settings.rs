@@ -102,7 +102,10 @@ impl AddressSettings {
         let ipam = fields.object("ipam")?;
         let pools = |key| -> Result<Vec<PoolReference>, Error> {
             let references: Vec<String> = ipam.texts(key)?;
-            Ok(references.iter().filter_map(|text| text.parse().ok()).collect())
+            Ok(references
+                .iter()
+                .map(|text| PoolReference::from(text.as_str()))
+                .collect())
         };
         Ok(Self {
             v4: ipam.boolean("assign_ipv4")?.unwrap_or(true),

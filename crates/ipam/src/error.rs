@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use datastore::StoreError;
 use ipnet::IpNet;
-use model::{AffinityOwner, Key};
+use model::{AffinityOwner, FieldError, Key};
 
 use crate::{
     family::Family,
@@ -123,14 +123,12 @@ pub enum AssignError {
         pools: String,
     },
     /// A pool has a selector that cannot be read. Never taken for "does not match".
-    #[error("IPPool {pool}: {field}: {reason}; correct the selector")]
+    #[error("IPPool {pool}: {defect}")]
     Selector {
         /// Which pool.
         pool: String,
-        /// `nodeSelector` or `namespaceSelector`.
-        field: &'static str,
-        /// What is wrong with it.
-        reason: String,
+        /// What is wrong with which selector.
+        defect: FieldError,
     },
     /// `all_or_nothing` was set, and not everything could be had.
     #[error("{}", join(.0))]

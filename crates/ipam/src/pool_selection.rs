@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use model::{
-    IpPool, Node, Selector,
+    FieldError, IpPool, Node,
     ip_pool::{AllowedUse, AssignmentMode},
 };
 
@@ -99,12 +99,7 @@ fn automatic<'o>(
     let mut pools = Vec::new();
     for pool in enabled.filter(|pool| pool.spec.assignment_mode == AssignmentMode::Automatic) {
         if node.map_or(Ok(true), |node| selects_node(pool, node))?
-            && matches(
-                pool,
-                "namespaceSelector",
-                &pool.spec.namespace_selector,
-                namespace,
-            )?
+            && readable(pool, pool.spec.selects_namespace(namespace))?
         {
             pools.push(pool);
         }
@@ -114,32 +109,14 @@ fn automatic<'o>(
 
 /// Whether a pool's nodeSelector selects a node.
 pub(crate) fn selects_node(pool: &IpPool, node: &Node) -> Result<bool, AssignError> {
-    matches(
-        pool,
-        "nodeSelector",
-        &pool.spec.node_selector,
-        &node.metadata.labels,
-    )
+    readable(pool, pool.spec.selects_node(&node.metadata.labels))
 }
 
-fn matches(
-    pool: &IpPool,
-    field: &'static str,
-    selector: &str,
-    labels: &BTreeMap<String, String>,
-) -> Result<bool, AssignError> {
-    // By far the most frequent selectors need no parser.
-    if matches!(selector.trim(), "" | "all()") {
-        return Ok(true);
-    }
-    match selector.parse::<Selector>() {
-        Ok(selector) => Ok(selector.matches(labels)),
-        Err(error) => Err(AssignError::Selector {
-            pool: pool.metadata.name.clone(),
-            field,
-            reason: error.to_string(),
-        }),
-    }
+fn readable(pool: &IpPool, selected: Result<bool, FieldError>) -> Result<bool, AssignError> {
+    selected.map_err(|defect| AssignError::Selector {
+        pool: pool.metadata.name.clone(),
+        defect,
+    })
 }
 
 /// The names of pools, for an error text.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What callers ask for and what they get, apart from errors.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use datastore::Write;
 use ipnet::IpNet;
@@ -102,16 +102,14 @@ pub enum PoolReference {
     Cidr(IpNet),
 }
 
-impl FromStr for PoolReference {
-    type Err = std::convert::Infallible;
-
+impl From<&str> for PoolReference {
     /// Whatever is not a prefix is a name.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from(text: &str) -> Self {
         let text = text.trim();
-        Ok(text.parse().map_or_else(
+        text.parse().map_or_else(
             |_| Self::Name(text.to_owned()),
             |cidr: IpNet| Self::Cidr(cidr.trunc()),
-        ))
+        )
     }
 }
 
