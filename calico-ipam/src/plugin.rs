@@ -167,7 +167,7 @@ fn add(session: &Session<'_>, call: &Call, request: &Request) -> Result<AddResul
     session.read_ahead()?;
     let _lock = session.lock()?;
     if let Some((attachment, _)) = session.attachment(&id)? {
-        return existing(session, &attachment);
+        return existing(session, &attachment, &specific);
     }
     let pod = pod(request);
     let now = session.now();
@@ -215,7 +215,7 @@ fn add(session: &Session<'_>, call: &Call, request: &Request) -> Result<AddResul
 }
 
 /// The answer to a repeated ADD: the addresses of the first.
-fn existing(session: &Session<'_>, attachment: &Attachment) -> Result<AddResult, Error> {
+fn existing(session: &Session<'_>, attachment: &Attachment, specific: &[IpAddr]) -> Result<AddResult, Error> {
     let mut addresses = Vec::new();
     for attached in &attachment.addresses {
         let found = session.with_engine(|engine| engine.allocation(attached.address));
@@ -226,7 +226,8 @@ fn existing(session: &Session<'_>, attachment: &Attachment) -> Result<AddResult,
             );
             Error::new(Code::Internal, message)
         })?;
-        addresses.push((attached.address, found.assigned.block, false));
+        let exact = specific.contains(&attached.address);
+        addresses.push((attached.address, found.assigned.block, exact));
     }
     Ok(result(addresses.into_iter()))
 }

@@ -7,10 +7,7 @@ use datastore::{Batch, EmbeddedStore, OpenOptions, Store as _, Write};
 use model::{Key, Kind};
 use serde_json::{Value, json};
 
-use crate::{
-    host::{Host, Namespace, ip},
-    is_root,
-};
+use crate::host::{Host, Namespace, ip, is_root};
 
 fn expect(host: &Host, config: &Value, code: u64, named: &str) {
     let container = Namespace::new("c");

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     MAX_STEPS,
-    host::{Host, Namespace, address},
-    is_root,
+    host::{Host, Namespace, address, is_root},
 };
 
 const HOST_LOCAL: &str = "/usr/lib/cni/host-local";

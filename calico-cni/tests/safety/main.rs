@@ -4,25 +4,17 @@
 
 mod bad_input;
 mod delegated;
+#[path = "../support/host.rs"]
 mod host;
 mod names;
 
 use std::{collections::BTreeSet, fs, io::Write as _, net::IpAddr, path::Path};
 
-use host::{Host, Namespace, address, ip};
+use host::{Host, Namespace, address, ip, is_root};
 use serde_json::{Value, json};
 
 /// More steps than any verb has.
 const MAX_STEPS: u32 = 40;
-
-fn is_root() -> bool {
-    let is_root = nix::unistd::geteuid().is_root();
-    if !is_root {
-        assert!(std::env::var_os("CI").is_none(), "CI runs these tests as root");
-        eprintln!("SKIPPED: network namespaces need root");
-    }
-    is_root
-}
 
 /// Kills ADD at each step in turn, until one run survives; `check` says what has to hold after each kill.
 fn kill_add_at_every_step(v6: bool, check: impl Fn(&Host, &Namespace, u32)) {

@@ -5,10 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::{
-    host::{Answer, Host, Namespace, address, ip},
-    is_root,
-};
+use crate::host::{Answer, Host, Namespace, address, ip, is_root};
 
 /// Both IDs begin with the eleven characters that Calico makes the interface's name of.
 const ALIKE: [&str; 2] = ["cnitool-77383ca0a0715733ca6f", "cnitool-773f00d5e1a2b3c4d5e6"];

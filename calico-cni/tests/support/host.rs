@@ -14,6 +14,16 @@ use serde_json::{Value, json};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
+/// Whether network namespaces can be made; CI must be able to.
+pub(crate) fn is_root() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        assert!(std::env::var_os("CI").is_none(), "CI runs these tests as root");
+        eprintln!("SKIPPED: network namespaces need root");
+    }
+    is_root
+}
+
 /// A name that no other test, of this run or another, has.
 fn unique(tag: &str) -> String {
     format!(
