@@ -133,7 +133,13 @@ mod tests {
         thread::spawn(move || {
             for stream in listener.incoming().take(1).flatten() {
                 let mut stream = stream;
-                let _ = stream.read(&mut [0; 512]);
+                // To its end: what is closed with something unread is reset.
+                let mut request = Vec::new();
+                let mut byte = [0];
+                while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count == 1)
+                {
+                    request.push(byte[0]);
+                }
                 let _ = write!(stream, "HTTP/1.1 {status}\r\n\r\n");
             }
         });

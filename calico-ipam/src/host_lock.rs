@@ -15,7 +15,7 @@ use kernel::file_lock::lock_exclusive;
 /// The lock; dropping it, or dying, releases it.
 #[derive(Debug)]
 pub struct HostLock {
-    _file: File,
+    file: File,
 }
 
 impl HostLock {
@@ -23,12 +23,19 @@ impl HostLock {
     pub fn take(path: &Path, limit: Duration) -> io::Result<Self> {
         let file = open(path)?;
         if lock_exclusive(&file, Instant::now() + limit)? {
-            return Ok(Self { _file: file });
+            return Ok(Self { file });
         }
         Err(io::Error::new(
             io::ErrorKind::TimedOut,
             format!("another plugin has held the lock for {} s", limit.as_secs()),
         ))
+    }
+}
+
+impl Drop for HostLock {
+    fn drop(&mut self) {
+        // Closing is not enough where a child process has a copy of the descriptor.
+        let _ = self.file.unlock();
     }
 }
 

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Malformed input of every kind: the right CNI code, a message that names what is wrong, and nothing half done.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use datastore::{Batch, EmbeddedStore, OpenOptions, Store as _, Write};
 use model::{Key, Kind};
@@ -206,6 +212,24 @@ impl<'a> SmallDisk<'a> {
         assert!(status.unwrap().success());
         Self(folder)
     }
+
+    /// The kernel may hold on to what an ended process had mapped for a moment.
+    fn make_read_only(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let remount = || {
+            let mut command = Command::new("mount");
+            command.args(["-o", "remount,ro"]).arg(self.0);
+            command
+                .stderr(std::process::Stdio::null())
+                .status()
+                .unwrap()
+                .success()
+        };
+        while !remount() {
+            assert!(Instant::now() < deadline, "{} stays busy", self.0.display());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 impl Drop for SmallDisk<'_> {
@@ -229,10 +253,6 @@ fn a_full_or_read_only_disk_is_a_clear_error_and_leaves_nothing() {
     expect(&host, &host.config(false), 11, "no space left");
     fs::remove_file(&filler).unwrap();
     host.assert_clean("after the full disk");
-    let remount = Command::new("mount")
-        .args(["-o", "remount,ro"])
-        .arg(disk.0)
-        .status();
-    assert!(remount.unwrap().success());
+    disk.make_read_only();
     expect(&host, &host.config(false), 7, "read-only");
 }
