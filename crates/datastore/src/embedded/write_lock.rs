@@ -99,19 +99,38 @@ mod tests {
         acquire(&path, LONG).unwrap();
     }
 
+    /// Waits until somebody waits for the lock of this file.
+    fn until_wanted(inode: u64) {
+        let deadline = Instant::now() + LONG;
+        let wanted = || {
+            let locks = fs::read_to_string("/proc/locks").unwrap();
+            let of_file = format!(":{inode} ");
+            locks
+                .lines()
+                .any(|line| line.contains("->") && line.contains(&of_file))
+        };
+        while !wanted() {
+            assert!(Instant::now() < deadline, "nobody waits for file {inode}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     #[test]
     fn a_deleted_lock_file_does_not_let_two_in() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
+        let inode = || fs::metadata(&path).unwrap().ino();
         let first = acquire(&path, LONG).unwrap();
         let waiting = thread::spawn({
             let path = path.clone();
             move || acquire(&path, LONG)
         });
+        until_wanted(inode());
         fs::remove_file(&path).unwrap();
         let second = acquire(&path, LONG).unwrap();
         drop(first);
         // The waiter now gets the lock of the deleted file, and must go on to wait for the second holder.
+        until_wanted(inode());
         assert!(!waiting.is_finished());
         drop(second);
         waiting.join().unwrap().unwrap();
