@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A BGP speaker as a library: no sockets, no clock, no threads. Bytes and times go in, bytes and decisions come out.
+//!
+//! - [`family`], [`attributes`]: the values a route is made of.
+//! - [`message`]: messages as bytes and back, errors as RFC 7606 wants them.
+
+pub mod attributes;
+pub mod family;
+pub mod message;
+
+pub use attributes::{AsPath, Attributes, Community, LargeCommunity, Origin};
+pub use family::{Family, FamilyCode, FamilySet, Nlri};
