@@ -15,7 +15,7 @@ use calico_ipam::{
 };
 use cni_plugin::{Attachment as Request, Call, Error};
 use kernel::{Link, Namespace, Netlink, Opened};
-use model::names::{self, InterfacePrefix};
+use model::names;
 
 use crate::{addresses, config::Config, step, workload::Workload};
 
@@ -28,7 +28,7 @@ pub fn del(config: &Config, log: &Log, call: &Call, request: &Request) -> Result
         Ok(session) => ManuallyDrop::new(session),
         Err(problem) => {
             // What can be cleaned without the store is; the runtime comes back for the rest.
-            failures.extend(remove_from_namespace(&config.interface_prefix, request).err());
+            failures.extend(remove_from_namespace(config, request).err());
             failures.push(problem);
             return all(failures);
         }
@@ -61,7 +61,7 @@ pub fn del(config: &Config, log: &Log, call: &Call, request: &Request) -> Result
     let record = record.as_ref().map(|(attachment, entry)| (attachment, entry));
     let released = release::release(&session, id, record, Cause::Del)?;
     if let (None, Some(pod)) = (record, pod(request)) {
-        release::release_handle(
+        release::release_unrecorded(
             &session,
             &names::legacy_pod_handle(&pod.namespace, &pod.name),
             Cause::Del,
@@ -134,7 +134,7 @@ fn remove_unrecorded(
         Ok(())
     };
     remove(&mut addresses).map_err(|problem| error::kernel(&problem))?;
-    remove_from_namespace(&config.interface_prefix, request)?;
+    remove_from_namespace(config, request)?;
     let released = release::release_anonymous(session, &name, Cause::Del)?;
     addresses.extend(released);
     kernel::conntrack::delete_entries(&addresses)
@@ -143,8 +143,8 @@ fn remove_unrecorded(
 }
 
 /// Removes the pair that ends in the container under the requested name, if its other end is a host interface of
-/// Calico's: one that another plugin made is not ours to remove.
-fn remove_from_namespace(prefix: &InterfacePrefix, request: &Request) -> Result<(), Error> {
+/// Calico's: one that another plugin made is not ours to remove, nor is one whose alias names another attachment.
+fn remove_from_namespace(config: &Config, request: &Request) -> Result<(), Error> {
     let Some(path) = request.netns.as_deref() else {
         return Ok(());
     };
@@ -160,13 +160,25 @@ fn remove_from_namespace(prefix: &InterfacePrefix, request: &Request) -> Result<
         let other_end = inside.peer_index.map(|index| host.link_by_index(index));
         if let Some(link) = other_end.transpose()?.flatten()
             && link.peer_index == Some(inside.index)
-            && link.name.starts_with(prefix.as_str())
+            && link.name.starts_with(config.interface_prefix.as_str())
+            && !names_another(&link, config, request)
         {
             remove_link(&link)?;
         }
         Ok(())
     };
     remove().map_err(|problem| error::kernel(&problem))
+}
+
+/// Whether a link's alias names an attachment that is not this one, whatever the node was called.
+fn names_another(link: &Link, config: &Config, request: &Request) -> bool {
+    let alias = link.alias.as_deref();
+    let named = alias.and_then(|alias| live::parse_alias("", alias));
+    named.is_some_and(|named| {
+        named.network != config.settings.network
+            || named.container_id != request.container_id.as_str()
+            || named.interface != request.interface.as_str()
+    })
 }
 
 /// Deletes a link without waiting for what the kernel does after it is gone.

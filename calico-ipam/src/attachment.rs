@@ -62,6 +62,14 @@ impl AttachmentId {
     pub fn handle(&self) -> String {
         format!("{}.{}", self.network, self.container_id)
     }
+
+    /// What a handle can mean: every network and container ID that make it. More than one where one of them has a
+    /// dot in it.
+    pub fn readings(handle: &str) -> impl Iterator<Item = (&str, &str)> {
+        let dots = handle.match_indices('.');
+        dots.map(|(at, _)| (&handle[..at], &handle[at + 1..]))
+            .filter(|(network, container_id)| !network.is_empty() && !container_id.is_empty())
+    }
 }
 
 /// One address of an attachment.

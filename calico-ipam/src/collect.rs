@@ -27,7 +27,8 @@ pub fn collect(
         Ok(live) => live,
         Err(problem) => return vec![crate::error::kernel(&problem)],
     };
-    let records = match session.attachments(&format!("{}/", session.settings.network)) {
+    // Those of other networks too: a handle can read like one of this network's.
+    let records = match session.attachments("") {
         Ok(records) => records,
         Err(problem) => return vec![problem],
     };
@@ -37,7 +38,8 @@ pub fn collect(
             .any(|valid| valid.container_id == id.container_id && valid.interface == id.interface)
     };
     let now = session.now();
-    for (id, attachment, entry) in &records {
+    let of_network = |(id, ..): &&(AttachmentId, _, _)| id.network == session.settings.network;
+    for (id, attachment, entry) in records.iter().filter(of_network) {
         let age = now.since(Timestamp::from_unix(attachment.created, 0));
         if is_valid(id) || age < session.settings.gc_minimum_age || holds(&live, id, attachment) {
             continue;

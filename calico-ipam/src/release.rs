@@ -64,10 +64,10 @@ pub fn release(
     if is_locked(session)? {
         return record_intent(session, id).map(|()| Vec::new());
     }
-    let others = session.attachments(&format!("{}/{}/", id.network, id.container_id))?;
+    let handle = id.handle();
+    let others = session.attachments_of_handle(&handle)?;
     let shared = others.iter().any(|(other, ..)| other != id);
     let companions = companions(session, id, record)?;
-    let handle = id.handle();
     let report = session.with_engine(|engine| match record {
         Some((attachment, _)) if shared => {
             let own = attachment
@@ -172,12 +172,41 @@ fn release_older_handles(
     }
     let mut released = Vec::new();
     for handle in handles {
-        released.extend(release_handle(session, &handle, cause)?);
+        released.extend(release_unrecorded(session, &handle, cause)?);
     }
     if let Some(name) = attachment.and_then(|attachment| attachment.host_interface.as_deref()) {
         released.extend(release_anonymous(session, name, cause)?);
     }
     Ok(released)
+}
+
+/// Releases a handle that no record here is known to have, as an older Calico may have left it: unless there is a
+/// record after all, or one of its addresses is another node's or lives. A container ID and a pod's name can read
+/// like somebody else's handle.
+pub fn release_unrecorded(session: &Session<'_>, handle: &str, cause: Cause) -> Result<Vec<IpAddr>, Error> {
+    if session.get(&Key::Handle(handle.to_owned()))?.is_none()
+        || !session.attachments_of_handle(handle)?.is_empty()
+    {
+        return Ok(Vec::new());
+    }
+    let allocations = session
+        .with_engine(|engine| engine.allocations_by_handle(handle, HandleSearch::Listed))
+        .map_err(|problem| error::access(&problem))?;
+    let live = live::interfaces(&session.node).map_err(|problem| error::kernel(&problem))?;
+    let kept = allocations.iter().find(|allocation| {
+        let node = allocation.attributes.get("node");
+        let address = &allocation.assigned.address;
+        node.is_some_and(|node| *node != session.node)
+            || live.iter().any(|live| live.addresses.contains(address))
+    });
+    if let Some(kept) = kept {
+        session.log.info(format_args!(
+            "{} of {handle} is not released: somebody else has it",
+            kept.assigned.address
+        ));
+        return Ok(Vec::new());
+    }
+    release_handle(session, handle, cause)
 }
 
 /// Releases what recovery adopted from a host interface that nothing named, once the interface is gone: its name

@@ -145,6 +145,18 @@ impl<'a> Session<'a> {
         Ok(Some((decode(&entry)?, entry)))
     }
 
+    /// All attachments of this node whose addresses are allocated under a handle.
+    pub fn attachments_of_handle(
+        &self,
+        handle: &str,
+    ) -> Result<Vec<(AttachmentId, Attachment, Entry)>, Error> {
+        let mut attachments = Vec::new();
+        for (network, container_id) in AttachmentId::readings(handle) {
+            attachments.extend(self.attachments(&format!("{network}/{container_id}/"))?);
+        }
+        Ok(attachments)
+    }
+
     /// All attachments of this node whose key continues with `prefix` (`<network>/`, `<network>/<container>/`).
     /// Records that cannot be read are logged and left out.
     pub fn attachments(&self, prefix: &str) -> Result<Vec<(AttachmentId, Attachment, Entry)>, Error> {

@@ -4,6 +4,7 @@
 //! namespaces; root only.
 
 #[path = "../support/host.rs"]
+#[allow(dead_code, reason = "shared with other targets")]
 mod host;
 mod orphans;
 mod strangers;
