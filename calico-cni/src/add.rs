@@ -7,9 +7,9 @@ use std::{mem::ManuallyDrop, net::IpAddr};
 use calico_ipam::{
     assign,
     attachment::{AttachedAddress, Attachment},
-    cluster,
+    cluster, interface_record, live,
     log::Log,
-    plugin::{KNOWN_ARGS, check_allocations},
+    plugin::{KNOWN_ARGS, check_allocations, require_names},
     release::{self, Cause},
     session::Session,
 };
@@ -35,6 +35,7 @@ use crate::{
 /// Serves ADD.
 pub fn add(config: &Config, log: &Log, call: &Call, request: &Request) -> Result<AddResult, Error> {
     request.args.require_known(&KNOWN_ARGS)?;
+    require_names(request)?;
     let namespace = open_namespace(request)?;
     if !config.annotations.floating.is_empty() && !config.allow_floating_addresses {
         let message = "annotation cni.projectcalico.org/floatingIPs is not allowed; set \"feature_control.floating_ips\": true";
@@ -81,6 +82,11 @@ fn open_namespace(request: &Request) -> Result<Namespace, Error> {
     match Namespace::open(path)
         .map_err(|problem| calico_ipam::error::kernel(&problem).context("CNI_NETNS"))?
     {
+        // CNI_NETNS_OVERRIDE is for plugins that work on the host itself.
+        Opened::Namespace(namespace) if namespace.is_current().unwrap_or(false) => Err(invalid(format!(
+            "CNI_NETNS {} is the host's own network namespace; give the container's",
+            path.display()
+        ))),
         Opened::Namespace(namespace) => Ok(namespace),
         Opened::Missing => Err(invalid(format!("CNI_NETNS {} does not exist", path.display()))),
         Opened::NotANamespace => Err(invalid(format!(
@@ -115,6 +121,7 @@ impl Context<'_> {
                 return Ok(None);
             }
         }
+        self.require_record(&choice.name)?;
         self.wait_for_policy(&plan);
         for attached in &obtained.addresses {
             session.log.info(format_args!(
@@ -185,6 +192,7 @@ impl Context<'_> {
         if wiring::build(&plan, &self.namespace, &mut host, session.log, &mut undo)? == Built::NameTaken {
             return Err(interface_name::none_is_free(workload));
         }
+        self.require_record(&name)?;
         undo.keep();
         Ok(Some(self.result(&plan, Dns::default())))
     }
@@ -230,7 +238,24 @@ impl Context<'_> {
         Ok((choice, obtained))
     }
 
-    /// The endpoint that is stored under this workload's name, if any: an earlier sandbox's of the same pod.
+    /// The record is still there once the interface is: otherwise a DEL came in between, found no interface to remove,
+    /// and nobody would ever remove this one.
+    fn require_record(&self, host_interface: &str) -> Result<(), Error> {
+        let record = self.session.attachment(&self.workload.id)?;
+        if record.is_some_and(|(attachment, _)| attachment.host_interface.as_deref() == Some(host_interface))
+        {
+            return Ok(());
+        }
+        let message = format!(
+            "{} {} was deleted while it was being added",
+            self.workload.id.handle(),
+            self.workload.id.interface
+        );
+        Err(Error::new(Code::TryAgainLater, message))
+    }
+
+    /// The endpoint that is stored under this workload's name, if any: an earlier sandbox's of the same pod. Endpoints
+    /// are not named after networks, so it can also be that of the same interface on another network.
     fn stored_endpoint(&self) -> Result<Option<Entry>, Error> {
         let Ok(name) = self.workload.endpoint_name() else {
             return Ok(None);
@@ -240,7 +265,29 @@ impl Context<'_> {
             self.workload.endpoint_namespace(),
             name,
         );
-        self.session.get(&key)
+        let Some(entry) = self.session.get(&key)? else {
+            return Ok(None);
+        };
+        // One that cannot be read is replaced.
+        let Ok(stored) = entry.decode::<WorkloadEndpoint>() else {
+            return Ok(Some(entry));
+        };
+        let id = &self.workload.id;
+        let owner = interface_record::owner(self.session, &stored.spec.interface_name)?;
+        let owner = owner.map(|(owner, _)| owner.attachment(&id.node));
+        if let Some(owner) = owner.filter(|owner| owner.container_id == id.container_id && owner != id)
+            && self.session.attachment(&owner)?.is_some()
+            && live::exists(&stored.spec.interface_name)
+                .map_err(|problem| calico_ipam::error::kernel(&problem))?
+        {
+            let message = format!(
+                "container {} has interface {} on network {} already",
+                id.container_id, id.interface, owner.network
+            );
+            return Err(Error::new(Code::InvalidConfig, message)
+                .details("choose another CNI_IFNAME, or run DEL of that network"));
+        }
+        Ok(Some(entry))
     }
 
     fn records(

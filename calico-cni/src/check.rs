@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! CHECK: is everything that ADD made still there, in the store and in the kernel on both sides. What chained plugins
-//! may change (MAC and MTU of the container's side, further routes and addresses) is compared with the result of the
-//! whole chain, not with what ADD wrote.
+//! may change counts as sound: the MTU of the container's side, further routes and addresses, and its MAC address as
+//! the result of the whole chain has it.
 
 use std::net::IpAddr;
 
@@ -13,13 +13,16 @@ use calico_ipam::{
     session::Session,
 };
 use cni_plugin::{AddResult, Attachment as Request, Call, Code, Error};
+use datastore::Entry;
+use ipnet::IpNet;
 use kernel::{MacAddress, Namespace, Netlink, Opened};
+use model::{Key, WorkloadEndpoint};
 
 use crate::{
     addresses,
     config::Config,
     context::Context,
-    inspect::{self, Findings},
+    inspect::{self, Findings, Neighbours},
     plan::HOST_MAC,
     workload::Workload,
 };
@@ -61,10 +64,13 @@ pub fn check(config: &Config, log: &Log, call: &Call, request: &Request) -> Resu
         addresses::run_delegate(config, call)?;
     }
     let mut findings = compare_result(result, &attachment, request);
-    if let Some(key) = attachment.endpoint.as_deref().and_then(|key| key.parse().ok())
-        && session.get(&key)?.is_none()
-    {
-        findings.push(format!("{key} is missing from the store"));
+    if let Some(key) = attachment.endpoint.as_deref().and_then(|key| key.parse().ok()) {
+        findings.extend(compare_endpoint(
+            session.get(&key)?.as_ref(),
+            &key,
+            &attachment,
+            request,
+        ));
     }
     let context = Context {
         session: &session,
@@ -85,9 +91,16 @@ pub fn check(config: &Config, log: &Log, call: &Call, request: &Request) -> Resu
     );
     let mut host = Netlink::open().map_err(|problem| error::kernel(&problem))?;
     findings.extend(inspect::host_side(&plan, &mut host).map_err(|problem| error::kernel(&problem))?);
+    // The kernel forgets a device's neighbours, permanent ones too, when its MAC address changes.
+    let recorded_mac = attachment.mac.as_deref().and_then(|mac| mac.parse().ok());
+    let neighbours = if expected_mac == recorded_mac {
+        Neighbours::Needed
+    } else {
+        Neighbours::IfAny
+    };
     let inside = context
         .namespace
-        .visit(|| inspect::container_side(&plan, expected_mac));
+        .visit(|| inspect::container_side(&plan, expected_mac, neighbours));
     let (_, more) = inside
         .and_then(|result| result)
         .map_err(|problem| error::kernel(&problem))?;
@@ -99,6 +112,38 @@ pub fn check(config: &Config, log: &Log, call: &Call, request: &Request) -> Resu
         Code::Internal,
         format!("CHECK: {}", findings.join("; ")),
     ))
+}
+
+/// The endpoint has to say what policy and routes of others are made from.
+fn compare_endpoint(
+    stored: Option<&Entry>,
+    key: &Key,
+    attachment: &Attachment,
+    request: &Request,
+) -> Findings {
+    let Some(stored) = stored else {
+        return vec![format!("{key} is missing from the store")];
+    };
+    let spec = match stored.decode::<WorkloadEndpoint>() {
+        Ok(endpoint) => endpoint.spec,
+        Err(problem) => return vec![problem.to_string()],
+    };
+    let expected: Vec<IpAddr> = attachment
+        .addresses
+        .iter()
+        .map(|attached| attached.address)
+        .collect();
+    let addresses: Vec<IpAddr> = spec.ip_networks.iter().map(IpNet::addr).collect();
+    let interface = attachment.host_interface.clone().unwrap_or_default();
+    [
+        ("ipNetworks", addresses == expected),
+        ("interfaceName", spec.interface_name == interface),
+        ("containerID", spec.container_id == request.container_id.as_str()),
+    ]
+    .into_iter()
+    .filter(|(_, holds)| !holds)
+    .map(|(field, _)| format!("{key} has another {field}"))
+    .collect()
 }
 
 /// The result has to be about this attachment: an interface of this name in this namespace, with these addresses.

@@ -59,7 +59,11 @@ pub fn del(config: &Config, log: &Log, call: &Call, request: &Request) -> Result
     let _lock = session.lock()?;
     let record = session.attachment(id)?;
     let record = record.as_ref().map(|(attachment, entry)| (attachment, entry));
+    let host_interface = record.and_then(|(attachment, _)| attachment.host_interface.clone());
     let released = release::release(&session, id, record, Cause::Del)?;
+    if let Some(name) = host_interface {
+        remove_late(id, &name)?;
+    }
     if let (None, Some(pod)) = (record, pod(request)) {
         release::release_unrecorded(
             &session,
@@ -110,6 +114,23 @@ pub fn remove_interface(
     remove().map_err(|problem| error::kernel(&problem))
 }
 
+/// Removes the interface that an ADD has made since it was looked for: that ADD has either seen that its record is
+/// gone, or it was done before the record went.
+fn remove_late(id: &AttachmentId, name: &str) -> Result<(), Error> {
+    let remove = || -> kernel::Result<()> {
+        let Some(link) = Netlink::open()?.link_by_name(name)? else {
+            return Ok(());
+        };
+        let alias = link.alias.as_deref();
+        let named = alias.and_then(|alias| live::parse_alias(&id.node, alias));
+        if named.as_ref() == Some(id) {
+            remove_link(&link)?;
+        }
+        Ok(())
+    };
+    remove().map_err(|problem| error::kernel(&problem))
+}
+
 /// Removes what an ADD without a record here may have left: by another program, or before the store was lost.
 fn remove_unrecorded(
     session: &Session<'_>,
@@ -149,7 +170,8 @@ fn remove_from_namespace(config: &Config, request: &Request) -> Result<(), Error
         return Ok(());
     };
     let remove = || -> kernel::Result<()> {
-        let Opened::Namespace(namespace) = Namespace::open(path)? else {
+        // Whatever else the path leads to is no namespace to clean: an ADD refuses it.
+        let Ok(Opened::Namespace(namespace)) = Namespace::open(path) else {
             return Ok(());
         };
         let look = || Netlink::open()?.link_by_name(request.interface.as_str());

@@ -37,9 +37,7 @@ pub(crate) fn set_routes(plan: &Plan<'_>, index: u32, socket: &mut Netlink) -> k
     }
     let stale = socket.source_rules(Family::Ipv4)?.into_iter();
     let stale = stale.chain(socket.source_rules(Family::Ipv6).or_else(none_without_ipv6)?);
-    let is_ours =
-        |rule: &SourceRule| rule.priority == PRIORITY && plan.addresses.contains(&rule.source.addr());
-    for rule in stale.filter(is_ours) {
+    for rule in stale.filter(|rule| is_ours(plan, rule)) {
         batch.push(Request::delete_rule(&rule));
     }
     for rule in rules(plan, index) {
@@ -57,9 +55,59 @@ pub(crate) fn rules(plan: &Plan<'_>, index: u32) -> impl Iterator<Item = SourceR
     })
 }
 
-/// Whether a route is in the table of the interface with this index, which only further interfaces have.
-pub(crate) fn is_own_table(route: &Route, index: u32) -> bool {
-    route.table == FIRST_TABLE + index
+/// Whether the interface with this index is a further one, by whatever is left of its routes and rules.
+pub(crate) fn is_one(plan: &Plan<'_>, index: u32, present: &[Route], rules: &[SourceRule]) -> bool {
+    let has_rule = rules
+        .iter()
+        .any(|rule| is_ours(plan, rule) && rule.table == FIRST_TABLE + index);
+    let is_its =
+        |route: &Route| route.table == FIRST_TABLE + index || route.priority == Some(FIRST_METRIC + index);
+    has_rule || present.iter().any(is_its)
+}
+
+/// The routes that the container is to have through the interface, each with whether it has it: where packets from its
+/// addresses look, and for a further interface also behind those of the first.
+pub(crate) fn expected_routes(
+    plan: &Plan<'_>,
+    index: u32,
+    present: &[Route],
+    rules: &[SourceRule],
+) -> Vec<(Route, bool)> {
+    let same = |found: &Route, wanted: &Route| {
+        found.destination == wanted.destination && found.gateway == wanted.gateway
+    };
+    let is_further = is_one(plan, index, present, rules);
+    let in_table = |wanted: &Route, table: u32| {
+        present
+            .iter()
+            .any(|found| same(found, wanted) && found.table == table)
+    };
+    // Other plugins may have moved routes to a table of the address' own.
+    let of_own_rule = |wanted: &Route| {
+        let from_us = |rule: &&SourceRule| {
+            plan.addresses.contains(&rule.source.addr())
+                && rule.source.addr().is_ipv4() == wanted.destination.addr().is_ipv4()
+        };
+        rules
+            .iter()
+            .filter(from_us)
+            .any(|rule| in_table(wanted, rule.table))
+    };
+    let wanted = plan.container_routes(index).into_iter();
+    wanted
+        .map(|route| {
+            let found = if is_further {
+                in_table(&route, FIRST_TABLE + index) && in_table(&route, route.table)
+            } else {
+                in_table(&route, route.table) || of_own_rule(&route)
+            };
+            (route, found)
+        })
+        .collect()
+}
+
+fn is_ours(plan: &Plan<'_>, rule: &SourceRule) -> bool {
+    rule.priority == PRIORITY && plan.addresses.contains(&rule.source.addr())
 }
 
 fn none_without_ipv6(error: kernel::Error) -> kernel::Result<Vec<SourceRule>> {

@@ -2,18 +2,27 @@
 //! Comparing an interface with its plan, on both sides: what CHECK reports, and what a repeated ADD decides by.
 
 use cni_plugin::Error;
-use kernel::{Family, MacAddress, Namespace, Netlink, Route, RouteFilter, sysctl};
+use kernel::{Family, MacAddress, Namespace, Netlink, RouteFilter, sysctl};
 use model::prefix;
 
 use calico_ipam::error;
 
 use crate::{
-    further_interface,
+    further_interface, ipv6,
     plan::{HOST_MAC, Plan},
 };
 
 /// What a look at one side found missing or different; empty when all is well.
 pub(crate) type Findings = Vec<String>;
+
+/// What is asked of the container's neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Neighbours {
+    /// The permanent ones are there.
+    Needed,
+    /// None is wrong.
+    IfAny,
+}
 
 /// Whether an interface is as ADD made it: the container side's MAC address if it is, `None` if anything is amiss.
 pub(crate) fn intact(
@@ -28,7 +37,7 @@ pub(crate) fn intact(
     }
     let expected = mac_known.then_some(plan.mac);
     let inside = namespace
-        .visit(|| container_side(plan, expected))
+        .visit(|| container_side(plan, expected, Neighbours::Needed))
         .and_then(|result| result);
     let (mac, findings) = inside.map_err(failed)?;
     Ok(mac.filter(|_| findings.is_empty()))
@@ -81,6 +90,11 @@ pub(crate) fn host_side(plan: &Plan<'_>, host: &mut Netlink) -> kernel::Result<F
             let found = sysctl::read(&path)?;
             expect(found == value, format!("sysctl {path} is {found}, not {value}"));
         }
+        let off = ipv6::not_forwarding(name)?;
+        expect(
+            off.is_none(),
+            format!("sysctl {} is not 1", off.unwrap_or_default()),
+        );
     }
     for address in &plan.addresses {
         let route = host.route_lookup(*address)?;
@@ -100,6 +114,7 @@ pub(crate) fn host_side(plan: &Plan<'_>, host: &mut Netlink) -> kernel::Result<F
 pub(crate) fn container_side(
     plan: &Plan<'_>,
     mac: Option<MacAddress>,
+    neighbours: Neighbours,
 ) -> kernel::Result<(Option<MacAddress>, Findings)> {
     let mut socket = Netlink::open()?;
     let name = plan.interface;
@@ -138,22 +153,14 @@ pub(crate) fn container_side(
         ..RouteFilter::default()
     };
     let present = socket.routes(filter)?;
-    let same = |a: &Route, b: &Route| a.destination == b.destination && a.gateway == b.gateway;
-    for route in plan.container_routes(link.index) {
-        expect(
-            present.iter().any(|found| same(found, &route)),
-            format!("the container lacks its route {route}"),
-        );
+    let mut rules = socket.source_rules(Family::Ipv4)?;
+    if plan.has_v6() {
+        rules.extend(socket.source_rules(Family::Ipv6)?);
     }
-    // A route behind another interface's is in a table of its own as well, and its rule leads there.
-    let is_further = present
-        .iter()
-        .any(|route| further_interface::is_own_table(route, link.index));
-    if is_further {
-        let mut rules = socket.source_rules(Family::Ipv4)?;
-        if plan.has_v6() {
-            rules.extend(socket.source_rules(Family::Ipv6)?);
-        }
+    for (route, found) in further_interface::expected_routes(plan, link.index, &present, &rules) {
+        expect(found, format!("the container lacks its route {route}"));
+    }
+    if further_interface::is_one(plan, link.index, &present, &rules) {
         for rule in further_interface::rules(plan, link.index) {
             expect(
                 rules.contains(&rule),
@@ -169,8 +176,9 @@ pub(crate) fn container_side(
         let holds = |found: &kernel::Neighbour| {
             found.address == gateway && found.mac == Some(HOST_MAC) && found.is_permanent()
         };
+        let is_absent = !present.iter().any(|found| found.address == gateway);
         expect(
-            present.iter().any(holds),
+            present.iter().any(holds) || neighbours == Neighbours::IfAny && is_absent,
             format!("the container lacks its permanent neighbour {gateway}"),
         );
     }

@@ -18,6 +18,24 @@ pub fn forward_from(interface: &str, host: &mut Netlink, log: &Log) -> kernel::R
     sysctl::write(&format!("net/ipv6/conf/{interface}/forwarding"), "1")
 }
 
+/// The switch that keeps packets of this interface from being forwarded, if one is off.
+pub fn not_forwarding(interface: &str) -> kernel::Result<Option<String>> {
+    let own = format!("net/ipv6/conf/{interface}/force_forwarding");
+    let switches = match sysctl::read(&own) {
+        Ok(value) => return Ok((value != "1").then_some(own)),
+        Err(problem) if problem.is_not_found() => {
+            [GLOBAL.to_owned(), format!("net/ipv6/conf/{interface}/forwarding")]
+        }
+        Err(problem) => return Err(problem),
+    };
+    for switch in switches {
+        if sysctl::read(&switch)? != "1" {
+            return Ok(Some(switch));
+        }
+    }
+    Ok(None)
+}
+
 /// Switches forwarding on for the whole host, after every interface that learned routes from router advertisements
 /// has been told to go on accepting them.
 fn forward_globally(host: &mut Netlink, log: &Log) -> kernel::Result<()> {

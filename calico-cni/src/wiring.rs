@@ -106,6 +106,10 @@ fn create(
         Ok(link) => Ok(Some(link)),
         Err(problem) if problem.is_exists() => {
             if interface_exists(plan.interface, namespace)? {
+                if remove_own(plan, namespace, host)? {
+                    log.info(format_args!("removing leftover interface {}", plan.interface));
+                    return host.create_pair(&spec).map(Some).map_err(failed);
+                }
                 let message = format!(
                     "{} has an interface {} already that this plugin did not make",
                     namespace.path().display(),
@@ -139,6 +143,21 @@ fn create(
         }
         Err(problem) => Err(failed(problem)),
     }
+}
+
+/// Removes the pair that has the interface's name in the container, if its alias on the host says that it is this
+/// attachment's. Whether it was.
+fn remove_own(plan: &Plan<'_>, namespace: &Namespace, host: &mut Netlink) -> Result<bool, Error> {
+    let failed = |problem: kernel::Error| error::kernel(&problem);
+    let look = || Netlink::open()?.link_by_name(plan.interface);
+    let inside = namespace.visit(look).and_then(|result| result).map_err(failed)?;
+    let Some(other_end) = inside.and_then(|inside| inside.peer_index) else {
+        return Ok(false);
+    };
+    let link = host.link_by_index(other_end).map_err(failed)?;
+    let own = link.filter(|link| link.alias.is_some() && link.alias == plan.alias);
+    let Some(link) = own else { return Ok(false) };
+    host.delete_link_by_name(&link.name).map_err(failed)
 }
 
 fn interface_exists(name: &str, namespace: &Namespace) -> Result<bool, Error> {

@@ -76,12 +76,25 @@ impl HostNetwork for KernelNetwork {
         Ok(occupied)
     }
 
-    fn in_use(&self, address: IpAddr) -> Result<bool, HostNetworkError> {
+    fn in_use(&self, address: IpAddr) -> Result<Option<String>, HostNetworkError> {
         let route = self.ask(|socket| socket.route_lookup(address))?;
-        Ok(route.is_some_and(|route| {
+        let Some(route) = route.filter(|route| {
             let exact = route.destination.prefix_len() == route.destination.max_prefix_len();
             exact && matches!(route.kind, RouteKind::Unicast | RouteKind::Local)
-        }))
+        }) else {
+            return Ok(None);
+        };
+        let device = match route.interface {
+            Some(index) => self.ask(|socket| socket.link_by_index(index))?,
+            None => None,
+        };
+        let device = device.map_or_else(String::new, |link| format!(" on {}", link.name));
+        let what = if route.kind == RouteKind::Local {
+            "own address"
+        } else {
+            "route to it"
+        };
+        Ok(Some(format!("{what}{device}")))
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use cni_plugin::{AddResult, Attachment as Request, Call, Code, Error, IpConfig, Plugin, Route};
+use cni_plugin::{AddResult, Attachment as Request, Call, Code, ContainerId, Error, IpConfig, Plugin, Route};
 use datastore::Write;
 use ipam::Assigned;
 use ipnet::IpNet;
@@ -112,6 +112,18 @@ pub fn pod(request: &Request) -> Option<Pod> {
     })
 }
 
+/// Refuses names of pods and namespaces that cannot be part of a key. For ADD: what it refuses, DEL never meets.
+pub fn require_names(request: &Request) -> Result<(), Error> {
+    for key in ["K8S_POD_NAMESPACE", "K8S_POD_NAME", "CNI_TEST_NAMESPACE"] {
+        let value = request.args.value(key).filter(|value| !value.is_empty());
+        if let Some(problem) = value.and_then(|value| value.parse::<ContainerId>().err()) {
+            let message = format!("environment variable CNI_ARGS: {key}: {problem}");
+            return Err(Error::new(Code::InvalidEnvironment, message));
+        }
+    }
+    Ok(())
+}
+
 /// Several failures as one error.
 pub fn all(failures: Vec<Error>) -> Result<(), Error> {
     let mut failures = failures.into_iter();
@@ -161,6 +173,7 @@ pub fn check_allocations(
 
 fn add(session: &Session<'_>, call: &Call, request: &Request) -> Result<AddResult, Error> {
     request.args.require_known(&KNOWN_ARGS)?;
+    require_names(request)?;
     let specific = assign::requested_addresses(request.args.value("IP"), &call.config.runtime.ips)?;
     assign::prepare(session)?;
     let id = attachment_id(session, request);
@@ -250,7 +263,8 @@ fn result(addresses: impl Iterator<Item = (IpAddr, IpNet, bool)>) -> AddResult {
             address,
             gateway: None,
         });
-        result.routes.push(Route::new(address, None));
+        // Calico leaves the host's bits in, which the kernel refuses from plugins that set the route as it is.
+        result.routes.push(Route::new(address.trunc(), None));
     }
     result
 }

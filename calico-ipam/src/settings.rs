@@ -153,12 +153,13 @@ fn absolute(
     let relative = |code, origin: String, path: &str| {
         Error::new(
             code,
-            format!("{origin}: {path:?} is not an absolute path; start it with \"/\""),
+            format!("{origin}: {path:?} is not an absolute path; start it with \"/\", without zero bytes"),
         )
     };
     if let Some(path) = fields.text(key)? {
         let origin = format!("network configuration: {}", fields.name(key));
-        return if path.starts_with('/') {
+        // JSON can say what no path can have.
+        return if path.starts_with('/') && !path.contains('\0') {
             Ok(path.into())
         } else {
             Err(relative(Code::InvalidConfig, origin, path))

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `calico-ipam` by itself, as `ptp`, `bridge` or Calico's own plugin call it. Needs no root: it touches no network.
+//! `calico-ipam` by itself, as `ptp`, `bridge` or Calico's own plugin call it. By itself it touches no network and
+//! needs no root; only the plugin that calls it does.
 
 use std::{
     io::Write as _,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -169,4 +171,151 @@ fn version_and_status_answer_and_errors_are_cni_errors() {
     config["datastore_path"] = json!("relative");
     let error = Node::run("ADD", "abc", &config).unwrap_err();
     assert!(error.to_string().contains("datastore_path"), "{error}");
+}
+
+/// A named network namespace, gone with the value.
+struct Namespace(String);
+
+impl Namespace {
+    fn new(tag: &str) -> Self {
+        let name = format!("ci{}-{tag}", std::process::id());
+        ip(&["netns", "add", &name]);
+        Self(name)
+    }
+
+    fn path(&self) -> String {
+        format!("/run/netns/{}", self.0)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    let output = Command::new("ip")
+        .args(arguments)
+        .output()
+        .expect("iproute2 is installed");
+    assert!(
+        output.status.success(),
+        "ip {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Runs the reference plugin `bridge` on a host, with our program as its IPAM plugin. The reply, or the error as one.
+fn bridge(verb: &str, id: &str, config: &Value, host: &Namespace, container: &str) -> Result<Value, Value> {
+    let ours = Path::new(env!("CARGO_BIN_EXE_calico-ipam"));
+    let folder = ours.parent().expect("a folder").display();
+    let mut child = Command::new("ip")
+        .args(["netns", "exec", &host.0, BRIDGE])
+        .env("CNI_COMMAND", verb)
+        .env("CNI_PATH", format!("{folder}:/usr/lib/cni"))
+        .env("CNI_CONTAINERID", id)
+        .env("CNI_IFNAME", "eth0")
+        .env("CNI_NETNS", container)
+        .env("CALICO_IPV4POOL_CIDR", "10.199.0.0/16")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(config.to_string().as_bytes()).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let reply = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    if output.status.success() {
+        Ok(reply)
+    } else {
+        Err(reply)
+    }
+}
+
+const BRIDGE: &str = "/usr/lib/cni/bridge";
+
+#[test]
+fn bridge_has_its_addresses_from_us() {
+    if !nix::unistd::geteuid().is_root() || !Path::new(BRIDGE).exists() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI runs this as root, with {BRIDGE}"
+        );
+        eprintln!("SKIPPED: needs root and {BRIDGE}");
+        return;
+    }
+    let node = Node::new();
+    let host = Namespace::new("h");
+    let containers = [Namespace::new("a"), Namespace::new("b")];
+    let mut config = node.config();
+    config["type"] = json!("bridge");
+    // What the distribution's plugin speaks.
+    config["cniVersion"] = json!("0.4.0");
+    config["ipam"]["assign_ipv6"] = json!("false");
+    let add = |index: usize, config: &Value| {
+        bridge(
+            "ADD",
+            &format!("c{index}"),
+            config,
+            &host,
+            &containers[index].path(),
+        )
+        .unwrap()
+    };
+    let results = [add(0, &config), add(1, &config)];
+    assert_eq!(node.handles().len(), 2);
+    // They are in one block, whose mask both have, so they reach each other over the bridge.
+    let other = results[1]["ips"][0]["address"].as_str().unwrap();
+    let other = other.strip_suffix("/26").expect("the mask of the block");
+    ip(&["netns", "exec", &containers[0].0, "ping", "-c1", "-W5", other]);
+
+    // A bridge takes the lowest MAC address of its ports, so only the last result is still right about it.
+    let mut check = config.clone();
+    check["prevResult"] = results[1].clone();
+    bridge("CHECK", "c1", &check, &host, &containers[1].path()).unwrap();
+    bridge("DEL", "c1", &config, &host, &containers[1].path()).unwrap();
+    assert_eq!(node.handles(), ["/calico/ipam/v2/handle/net.c0"]);
+    let error = bridge("CHECK", "c1", &check, &host, &containers[1].path()).unwrap_err();
+    assert!(error.to_string().contains("net.c1"), "{error}");
+    // A container that is gone, twice.
+    for _ in 0..2 {
+        bridge("DEL", "c0", &config, &host, "").unwrap();
+        assert_eq!(node.handles(), [""; 0]);
+    }
+}
+
+#[test]
+fn status_of_a_locked_store_is_50() {
+    use datastore::{Batch, Write};
+    use model::{ClusterInformation, Key, Kind};
+
+    let node = Node::new();
+    let config = node.config();
+    Node::run("STATUS", "", &config).unwrap();
+    let path = node.folder.path().join("state/node.db");
+    let key = Key::resource(Kind::ClusterInformation, "default");
+    let set_ready = |ready| {
+        let store = EmbeddedStore::open(&path, OpenOptions::default()).unwrap().store;
+        let entry = store.get(&key).unwrap().unwrap();
+        let mut information: ClusterInformation = entry.decode().unwrap();
+        information.spec.datastore_ready = Some(ready);
+        let batch = Batch {
+            writes: vec![Write::update(key.clone(), &information, entry.revision)],
+            ..Batch::default()
+        };
+        store.commit(&batch).unwrap();
+    };
+    set_ready(false);
+    let error = Node::run("STATUS", "", &config).unwrap_err();
+    assert_eq!(error["code"], 50, "{error}");
+    assert!(error.to_string().contains("datastoreReady"), "{error}");
+    let error = Node::run("ADD", "abc", &config).unwrap_err();
+    assert_eq!(error["code"], 11, "{error}");
+    assert_eq!(node.handles(), [""; 0]);
+    set_ready(true);
+    Node::run("STATUS", "", &config).unwrap();
+    Node::run("ADD", "abc", &config).unwrap();
 }

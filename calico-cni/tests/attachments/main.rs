@@ -10,6 +10,7 @@ mod endpoints;
 #[expect(dead_code, reason = "the other target of these tests uses more of it")]
 mod host;
 mod interrupted;
+mod misuse;
 mod namespaces;
 mod status;
 mod wired;

@@ -3,10 +3,15 @@
 //! thing, repeated ADD, annotations, hosts with unusual settings. `attachments` has the plain cases. Real program, real
 //! namespaces; root only.
 
+mod annotated;
+mod churn;
+mod compared;
 #[path = "../support/host.rs"]
 #[allow(dead_code, reason = "shared with other targets")]
 mod host;
+mod hosts;
 mod orphans;
+mod requested;
 mod strangers;
 
 use datastore::{Batch, EmbeddedStore, Entry, OpenOptions, Store as _, Write};
@@ -97,4 +102,21 @@ impl Attached {
     fn lose_interface(&self) {
         ip(&["-n", &self.container.0, "link", "del", "eth0"]);
     }
+}
+
+/// A refused ADD: this code, these names in the message, and nothing left anywhere.
+fn assert_refused(host: &Host, container: &Namespace, answer: &Answer, code: u64, named: &[&str]) {
+    assert!(!answer.output.status.success(), "accepted: {}", answer.json);
+    let text = answer.json.to_string();
+    assert_eq!(answer.json["code"], code, "{text}");
+    for part in named {
+        let quoted = Value::from(*part).to_string();
+        assert!(
+            text.contains(quoted.trim_matches('"')),
+            "{part} is not named: {text}"
+        );
+    }
+    host.assert_clean(&text);
+    let inside = ip(&["-n", &container.0, "-br", "link"]);
+    assert!(!inside.contains("eth0"), "left {inside}");
 }

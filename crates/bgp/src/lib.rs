@@ -3,10 +3,12 @@
 //!
 //! - [`family`], [`attributes`]: the values a route is made of.
 //! - [`message`]: messages as bytes and back, errors as RFC 7606 wants them.
+//! - [`session`]: one peer: connections, state machine, collisions, timers.
 
 pub mod attributes;
 pub mod family;
 pub mod message;
+pub mod session;
 
 pub use attributes::{AsPath, Attributes, Community, LargeCommunity, Origin};
 pub use family::{Family, FamilyCode, FamilySet, Nlri};

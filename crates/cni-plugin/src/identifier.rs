@@ -52,7 +52,7 @@ identifier!(
     /// The name of an interface inside a container: what the kernel accepts.
     InterfaceName,
     is_interface_name,
-    "it must have 1 to 15 bytes, none of them '/', ':' or a blank, and must not be '.' or '..'"
+    "it must have 1 to 15 bytes, none of them '/', ':', '%' or a blank, and must not be '.', '..', 'all' or 'default'"
 );
 
 /// A text that is no such name.
@@ -75,8 +75,11 @@ fn is_word(text: &str) -> bool {
 }
 
 fn is_interface_name(text: &str) -> bool {
-    let forbidden = |character: char| matches!(character, '/' | ':' | '\0') || character.is_whitespace();
-    (1..=15).contains(&text.len()) && text != "." && text != ".." && !text.contains(forbidden)
+    // The kernel makes a number of `%d`; `all` and `default` are no interfaces among its settings.
+    let forbidden =
+        |character: char| matches!(character, '/' | ':' | '%' | '\0') || character.is_whitespace();
+    let reserved = [".", "..", "all", "default"].contains(&text);
+    (1..=15).contains(&text.len()) && !reserved && !text.contains(forbidden)
 }
 
 #[cfg(test)]
@@ -105,6 +108,9 @@ mod tests {
             "a b",
             "a\tb",
             "a\u{a0}b",
+            "eth%d",
+            "all",
+            "default",
         ] {
             assert!(text.parse::<InterfaceName>().is_err(), "{text}");
         }

@@ -162,16 +162,13 @@ impl Specific<'_, '_> {
                 address,
                 handle: attribute.handle_id.clone(),
             }),
-            None if self
-                .operation
-                .engine
-                .host
-                .in_use(address)
-                .map_err(AccessError::from)? =>
-            {
-                Err(AssignSpecificError::InUseLocally { address })
+            None => {
+                let host = self.operation.engine.host;
+                match host.in_use(address).map_err(AccessError::from)? {
+                    Some(what) => Err(AssignSpecificError::InUseLocally { address, what }),
+                    None => Ok(ordinal),
+                }
             }
-            None => Ok(ordinal),
         }
     }
 }

@@ -238,10 +238,12 @@ pub enum AssignSpecificError {
         existing: IpNet,
     },
     /// The store says free, this host says otherwise.
-    #[error("{address} is free in the store but in use on this host; release whatever holds it")]
+    #[error("{address} is free in the store but in use on this host ({what}); release whatever holds it")]
     InUseLocally {
         /// Which.
         address: IpAddr,
+        /// By what.
+        what: String,
     },
 }
 

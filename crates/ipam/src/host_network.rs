@@ -16,9 +16,9 @@ pub trait HostNetwork {
     /// operation, and only when a block is about to be claimed.
     fn occupied(&self) -> Result<Vec<Occupied>, HostNetworkError>;
 
-    /// Whether this host has a route to just this address, a neighbour entry or a link with it. Asked for each
-    /// address about to be assigned.
-    fn in_use(&self, address: IpAddr) -> Result<bool, HostNetworkError>;
+    /// What on this host has a route to just this address, or the address itself: for people. Asked for each address
+    /// about to be assigned.
+    fn in_use(&self, address: IpAddr) -> Result<Option<String>, HostNetworkError>;
 }
 
 /// One prefix that is taken, and by what.
@@ -47,7 +47,7 @@ impl HostNetwork for NoHostNetwork {
         Ok(Vec::new())
     }
 
-    fn in_use(&self, _: IpAddr) -> Result<bool, HostNetworkError> {
-        Ok(false)
+    fn in_use(&self, _: IpAddr) -> Result<Option<String>, HostNetworkError> {
+        Ok(None)
     }
 }

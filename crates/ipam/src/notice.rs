@@ -19,12 +19,14 @@ pub enum Notice {
     },
     /// An address was passed over.
     #[error(
-        "{address} is free in the store but in use on this host; it is not assigned. \
+        "{address} is free in the store but in use on this host ({what}); it is not assigned. \
          Release whatever holds it, or let recovery adopt it"
     )]
     InUseLocally {
         /// Which.
         address: IpAddr,
+        /// By what.
+        what: String,
     },
     /// A block was not claimed.
     #[error("block {block} is not claimed because it overlaps {prefix} ({what})")]

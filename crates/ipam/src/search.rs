@@ -131,12 +131,13 @@ impl Search<'_, '_> {
             if reserved.contains(address) {
                 return Ok(false);
             }
-            let in_use = operation.engine.host.in_use(address)?;
-            if in_use {
-                operation.notice(&Notice::InUseLocally { address });
+            let user = operation.engine.host.in_use(address)?;
+            let is_free = user.is_none();
+            if let Some(what) = user {
+                operation.notice(&Notice::InUseLocally { address, what });
                 self.passed_over.borrow_mut().insert(address);
             }
-            Ok::<bool, AccessError>(!in_use)
+            Ok::<bool, AccessError>(is_free)
         };
         let taken = block::assign_next(&mut stored.value, found.missing, self.attribute, usable)?;
         if !taken.is_empty() {

@@ -153,7 +153,8 @@ fn an_address_in_use_here_is_passed_over_and_said_so() {
         assert_eq!(
             notices.all(),
             [Notice::InUseLocally {
-                address: ip("10.0.0.0")
+                address: ip("10.0.0.0"),
+                what: "route to it on eth9".to_owned()
             }]
         );
         assert_eq!(

@@ -22,6 +22,7 @@ pub mod file_lock;
 pub mod host;
 pub mod link;
 mod mac;
+mod namespace_kind;
 pub mod neighbour;
 pub mod netns;
 #[cfg(test)]

@@ -18,6 +18,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{FsType, NSFS_MAGIC, PROC_SUPER_MAGIC, fstatfs};
 
 use crate::error::{Error, Result};
+use crate::namespace_kind;
 use crate::socket::Netlink;
 
 /// Where `ip netns` keeps named namespaces.
@@ -32,7 +33,7 @@ pub enum Opened {
     Namespace(Namespace),
     /// Nothing is there, or the process it belonged to has gone.
     Missing,
-    /// Something else is there: a plain file, a directory, a namespace of another kind's file system.
+    /// Something else is there: a plain file, a directory, a namespace of another kind.
     NotANamespace,
 }
 
@@ -78,6 +79,9 @@ impl Namespace {
             .map_err(|errno| failed(errno.into()))?
             .filesystem_type();
         if kind != NSFS_MAGIC && kind != PROC_SUPER_MAGIC {
+            return Ok(Opened::NotANamespace);
+        }
+        if !namespace_kind::is_network(&file) {
             return Ok(Opened::NotANamespace);
         }
         Ok(Opened::Namespace(Self {

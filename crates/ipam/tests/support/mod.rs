@@ -87,8 +87,9 @@ impl HostNetwork for FakeNetwork {
         Ok(occupied.iter().map(named).collect())
     }
 
-    fn in_use(&self, address: IpAddr) -> Result<bool, HostNetworkError> {
-        Ok(self.in_use.lock().unwrap().contains(&address))
+    fn in_use(&self, address: IpAddr) -> Result<Option<String>, HostNetworkError> {
+        let in_use = self.in_use.lock().unwrap().contains(&address);
+        Ok(in_use.then(|| "route to it on eth9".to_owned()))
     }
 }
 

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What no runtime should do, and what must not cost anybody anything when one does.
+
+use std::{fs, os::unix::fs::symlink, thread};
+
+use serde_json::json;
+
+use crate::{
+    add_with, assert_refused,
+    host::{Host, Namespace, ip, is_root},
+};
+
+/// A host whose store is there, so that "nothing is left" can be read.
+fn host() -> (Host, Namespace) {
+    let (host, container) = (Host::new(), Namespace::new("c"));
+    host.add("first", &container).ok();
+    host.del("first", &container).ok();
+    (host, container)
+}
+
+#[test]
+fn names_that_no_key_can_have_are_refused() {
+    if !is_root() {
+        return;
+    }
+    let (host, container) = host();
+    for (arguments, named) in [
+        ("K8S_POD_NAMESPACE=shop;K8S_POD_NAME=a/b", "K8S_POD_NAME"),
+        ("K8S_POD_NAMESPACE=../x;K8S_POD_NAME=web", "K8S_POD_NAMESPACE"),
+        ("CNI_TEST_NAMESPACE=a/b", "CNI_TEST_NAMESPACE"),
+    ] {
+        let answer = add_with(&host, "abc", &container, &host.config(false), arguments);
+        assert_refused(&host, &container, &answer, 4, &["CNI_ARGS", named]);
+    }
+    for name in ["eth%d", "%s", "all", "default"] {
+        let mut command = host.command("ADD", "abc", Some(&container.path()), 0);
+        command.env("CNI_IFNAME", name);
+        let answer = Host::finish(command, &host.config(false));
+        assert_refused(&host, &container, &answer, 4, &["CNI_IFNAME", name]);
+    }
+    let mut config = host.config(false);
+    config["state_dir"] = json!("/var/lib/cal\u{0}ico");
+    let answer = host.run("ADD", "abc", Some(&container.path()), &config, 0);
+    assert_refused(&host, &container, &answer, 7, &["state_dir"]);
+}
+
+#[test]
+fn the_host_itself_gets_no_interface() {
+    if !is_root() {
+        return;
+    }
+    let (host, container) = host();
+    let path = host.namespace.path();
+    let mut command = host.command("ADD", "abc", Some(&path), 0);
+    command.env("CNI_NETNS_OVERRIDE", "1");
+    let answer = Host::finish(command, &host.config(false));
+    assert_refused(
+        &host,
+        &container,
+        &answer,
+        4,
+        &["CNI_NETNS", "own network namespace"],
+    );
+}
+
+#[test]
+fn the_same_interface_on_a_second_network_harms_the_first_in_nothing() {
+    if !is_root() {
+        return;
+    }
+    let (host, container) = host();
+    let first = host.add("abc", &container).ok();
+    let before = host.store_state();
+    let mut second = host.config(false);
+    second["name"] = json!("second");
+    let answer = host.run("ADD", "abc", Some(&container.path()), &second, 0);
+    assert_eq!(answer.json["code"], 7, "{}", answer.json);
+    assert!(answer.json.to_string().contains("eth0"), "{}", answer.json);
+    assert_eq!(host.store_state(), before, "the first network's records");
+    host.run("DEL", "abc", Some(&container.path()), &second, 0).ok();
+    assert_eq!(host.store_state(), before, "after DEL of the second network");
+    let mut config = host.config(false);
+    config["prevResult"] = first;
+    host.run("CHECK", "abc", Some(&container.path()), &config, 0).ok();
+    host.del("abc", &container).ok();
+    host.assert_clean("at the end");
+}
+
+#[test]
+fn add_and_del_of_one_container_at_once_leave_nothing_that_del_does_not_remove() {
+    if !is_root() {
+        return;
+    }
+    let (host, container) = host();
+    for round in 0..4 {
+        thread::scope(|scope| {
+            for number in 0..16 {
+                let (host, container) = (&host, &container);
+                scope.spawn(move || {
+                    let verb = if number % 2 == 0 { "ADD" } else { "DEL" };
+                    host.run(verb, "abc", Some(&container.path()), &host.config(false), 0)
+                });
+            }
+        });
+        let answer = host.del("abc", &container);
+        assert!(answer.output.status.success(), "round {round}: {}", answer.json);
+        host.assert_clean(&format!("round {round}"));
+        let inside = ip(&["-n", &container.0, "-br", "link"]);
+        assert!(!inside.contains("eth0"), "round {round} left {inside}");
+        host.add("abc", &container).ok();
+        host.del("abc", &container).ok();
+    }
+}
+
+#[test]
+fn an_interface_of_its_own_that_no_record_knows_is_replaced() {
+    if !is_root() {
+        return;
+    }
+    let (host, container) = host();
+    host.add("abc", &container).ok();
+    // As a store that was lost and restored from before leaves it.
+    fs::remove_dir_all(&host.state).unwrap();
+    let other = Namespace::new("c");
+    host.add("other", &other).ok();
+    let result = host.add("abc", &container).ok();
+    assert_eq!(result["interfaces"][1]["name"], "eth0");
+    host.del("abc", &container).ok();
+    host.del("other", &other).ok();
+    host.assert_clean("at the end");
+}
+
+#[test]
+fn del_succeeds_whatever_cni_netns_leads_to() {
+    if !is_root() {
+        return;
+    }
+    let (host, _) = host();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let circle = folder.path().join("circle");
+    symlink(&circle, &circle).unwrap();
+    let long = format!("/run/{}", "x/".repeat(3000));
+    let paths = [
+        "/proc/self/ns/mnt",
+        "/proc/version",
+        circle.to_str().unwrap(),
+        &long,
+        "/dev/null",
+    ];
+    for path in paths {
+        for _ in 0..2 {
+            let answer = host.run("DEL", "never-added", Some(path), &host.config(false), 0);
+            assert!(answer.output.status.success(), "{path}: {}", answer.json);
+        }
+    }
+}

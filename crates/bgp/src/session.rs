@@ -1,0 +1,535 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One peer: dialling and being dialled, the finite state machine of RFC 4271 8, collisions (6.8, RFC 6286), timers.
+//!
+//! ```text
+//!            Start             dialled or accepted        OPEN received         KEEPALIVE received
+//!   Idle ──────────► Connect ──────────────► OpenSent ──────────► OpenConfirm ──────────► Established
+//!     ▲              Active     OPEN sent              KEEPALIVE sent
+//!     └── Stop ◄── (from anywhere: back to Connect or Active after a pause, unless stopped)
+//! ```
+//!
+//! The states up to Active belong to the peer, the later ones to each connection: there may be two, one of either
+//! side's making, until a collision is resolved. Events go in with the time, actions come out; [`Session::deadline`]
+//! says when the next [`Event::Time`] is due. Nothing here touches a socket or a clock.
+
+mod connection;
+mod negotiation;
+#[cfg(test)]
+mod tests;
+
+use std::{mem, net::Ipv4Addr, time::Duration};
+
+pub use connection::State as ConnectionState;
+pub use negotiation::{Negotiated, RestartOffer};
+
+use crate::{
+    family::FamilySet,
+    message::{
+        Message, Notification, RouteRefresh, Update, keepalive,
+        notification::{cease, code, fsm},
+    },
+};
+use connection::{Connection, State};
+
+/// A point in time: since when is the caller's choice, as long as it is always the same.
+pub type Time = Duration;
+
+/// A connection, as its maker calls it; never used twice for one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// What a session is to be. A change of any of it takes a new session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionConfig {
+    /// Own AS number, as this peer is to see it.
+    pub local_as: u32,
+    /// The peer's AS number.
+    pub peer_as: u32,
+    /// Own BGP identifier.
+    pub identifier: Ipv4Addr,
+    /// Offered hold time; zero, or at least three seconds. The lower of the two sides' holds.
+    pub hold_time: Duration,
+    /// Time between KEEPALIVEs; a third of the hold time agreed on if not given, and never more than that.
+    pub keepalive_time: Option<Duration>,
+    /// Families offered.
+    pub families: FamilySet,
+    /// Never dials.
+    pub passive: bool,
+    /// Graceful restart, if offered.
+    pub graceful_restart: Option<RestartOffer>,
+    /// Families for which several paths can be received (RFC 7911).
+    pub add_path_receive: FamilySet,
+    /// Families for which several paths can be sent.
+    pub add_path_send: FamilySet,
+    /// Offers messages up to 65535 bytes (RFC 8654).
+    pub extended_message: bool,
+    /// Offers IPv4 routes with IPv6 next hops (RFC 8950).
+    pub ipv4_over_ipv6: bool,
+    /// Times that only this side knows.
+    pub waits: Waits,
+}
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// For a connection to be made.
+    pub connect: Duration,
+    /// For the peer's OPEN.
+    pub open: Duration,
+    /// Before dialling again: at first, doubled after each failure.
+    pub retry: Duration,
+    /// Before dialling again, at most.
+    pub longest_retry: Duration,
+}
+
+impl Default for Waits {
+    /// Short ones: peers that come back are not to be missed for long, whatever made them go.
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            open: Duration::from_secs(30),
+            retry: Duration::from_secs(1),
+            longest_retry: Duration::from_secs(8),
+        }
+    }
+}
+
+/// What happens to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// It is wanted.
+    Start,
+    /// It is not wanted any more. With a NOTIFICATION it is told so; without one the connection is just closed, which
+    /// a peer that knows graceful restart takes for a restart.
+    Stop(Option<Notification>),
+    /// The connection asked for is there.
+    Dialled(ConnectionId),
+    /// It is not to be had.
+    DialFailed,
+    /// The peer has made a connection.
+    Accepted(ConnectionId),
+    /// Bytes have arrived.
+    Received(ConnectionId, &'a [u8]),
+    /// A connection has ended, of itself or by the peer.
+    Closed(ConnectionId),
+    /// Time has passed.
+    Time,
+}
+
+/// What a session wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make a connection to the peer.
+    Dial,
+    /// Forget the connection being made.
+    CancelDial,
+    /// Send bytes.
+    Send(ConnectionId, Vec<u8>),
+    /// Close a connection, after what has been sent on it. No event of it is wanted any more.
+    Close(ConnectionId),
+    /// The session is up: routes can be sent on this connection.
+    Up(ConnectionId, Negotiated),
+    /// The peer's routes.
+    Update(Update),
+    /// The peer asks for routes, or marks their repetition.
+    RouteRefresh(RouteRefresh),
+    /// The session was up and is not any more.
+    Down(Down),
+    /// A connection failed before the session was up.
+    Failed(Reason),
+}
+
+/// The end of a session that was up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Down {
+    /// Why.
+    pub reason: Reason,
+    /// Whether the peer is expected back with its routes, and they are to be kept meanwhile (RFC 4724, 8538).
+    pub graceful: bool,
+}
+
+/// Why a connection or session ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// The connection could not be made.
+    #[error("no connection could be made")]
+    Unreachable,
+    /// The connection ended without a word.
+    #[error("the connection was closed")]
+    Closed,
+    /// The peer has made a new connection while the session was up: it has restarted.
+    #[error("the peer has begun anew")]
+    Replaced,
+    /// The peer said why.
+    #[error("received NOTIFICATION {0}")]
+    Received(Notification),
+    /// This side said why.
+    #[error("sent NOTIFICATION {0}")]
+    Sent(Notification),
+    /// It is not wanted any more, and nothing was said.
+    #[error("stopped")]
+    Stopped,
+    /// The other of two connections is kept.
+    #[error("the other of two connections is kept")]
+    Collision,
+}
+
+/// The state of a session, by RFC 4271.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionState {
+    /// Not wanted.
+    Idle,
+    /// Dialling.
+    Connect,
+    /// Waiting to dial, or to be dialled.
+    Active,
+    /// OPEN was sent.
+    OpenSent,
+    /// OPENs were exchanged.
+    OpenConfirm,
+    /// Routes are exchanged.
+    Established,
+}
+
+/// One peer's session. See the module.
+#[derive(Debug)]
+pub struct Session {
+    config: SessionConfig,
+    wanted: bool,
+    dialling: bool,
+    /// When to dial, or to give up dialling.
+    dial_timer: Option<Time>,
+    retry: Duration,
+    connections: Vec<Connection>,
+    random: u64,
+}
+
+impl Session {
+    /// A session that is not started. `seed` spreads its timers: two sides that dial and retry in step would collide
+    /// for ever.
+    pub fn new(config: SessionConfig, seed: u64) -> Self {
+        Self {
+            retry: config.waits.retry,
+            config,
+            wanted: false,
+            dialling: false,
+            dial_timer: None,
+            connections: Vec::new(),
+            random: seed | 1,
+        }
+    }
+
+    /// What it is.
+    pub fn config(&self) -> &SessionConfig {
+        &self.config
+    }
+
+    /// Its state: that of its most advanced connection.
+    pub fn state(&self) -> SessionState {
+        let furthest = self.connections.iter().map(|connection| connection.state).max();
+        match furthest {
+            Some(State::Established) => SessionState::Established,
+            Some(State::OpenConfirm) => SessionState::OpenConfirm,
+            Some(State::OpenSent) => SessionState::OpenSent,
+            None if !self.wanted => SessionState::Idle,
+            None if self.dialling => SessionState::Connect,
+            None => SessionState::Active,
+        }
+    }
+
+    /// When the next [`Event::Time`] is due.
+    pub fn deadline(&self) -> Option<Time> {
+        let of_connections = self.connections.iter().filter_map(Connection::deadline);
+        of_connections.chain(self.dial_timer).min()
+    }
+
+    /// Takes an event; what is to be done about it is appended to `actions`.
+    pub fn handle(&mut self, event: Event<'_>, now: Time, actions: &mut Vec<Action>) {
+        match event {
+            Event::Start => self.start(now, actions),
+            Event::Stop(notification) => self.stop(notification.as_ref(), actions),
+            Event::Dialled(id) => {
+                if !mem::take(&mut self.dialling) {
+                    actions.push(Action::Close(id));
+                    return;
+                }
+                self.dial_timer = None;
+                self.begin(id, true, now, actions);
+            }
+            Event::DialFailed => {
+                if mem::take(&mut self.dialling) {
+                    actions.push(Action::Failed(Reason::Unreachable));
+                    self.pause(now);
+                }
+            }
+            Event::Accepted(id) => self.accept(id, now, actions),
+            Event::Received(id, bytes) => self.receive(id, bytes, now, actions),
+            Event::Closed(id) => self.end(id, Reason::Closed, now, actions),
+            Event::Time => self.pass(now, actions),
+        }
+    }
+
+    fn start(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if !self.wanted {
+            self.wanted = true;
+            self.retry = self.config.waits.retry;
+            self.dial(now, actions);
+        }
+    }
+
+    fn stop(&mut self, notification: Option<&Notification>, actions: &mut Vec<Action>) {
+        self.wanted = false;
+        self.dial_timer = None;
+        self.cancel_dial(actions);
+        for connection in mem::take(&mut self.connections) {
+            if let Some(notification) = notification {
+                actions.push(Action::Send(connection.id, notification.to_bytes()));
+            }
+            actions.push(Action::Close(connection.id));
+            if connection.state == State::Established {
+                let reason = notification.map_or(Reason::Stopped, |sent| Reason::Sent(sent.clone()));
+                actions.push(Action::Down(Down {
+                    reason,
+                    graceful: false,
+                }));
+            }
+        }
+    }
+
+    fn dial(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.dial_timer = None;
+        if self.wanted && !self.config.passive && !self.dialling && self.connections.is_empty() {
+            self.dialling = true;
+            self.dial_timer = Some(now + self.config.waits.connect);
+            actions.push(Action::Dial);
+        }
+    }
+
+    fn cancel_dial(&mut self, actions: &mut Vec<Action>) {
+        if mem::take(&mut self.dialling) {
+            self.dial_timer = None;
+            actions.push(Action::CancelDial);
+        }
+    }
+
+    /// Before the next attempt to dial.
+    fn pause(&mut self, now: Time) {
+        if self.wanted && !self.config.passive && self.connections.is_empty() {
+            self.dial_timer = Some(now + self.spread(self.retry));
+            self.retry = (self.retry * 2).min(self.config.waits.longest_retry);
+        }
+    }
+
+    /// Three to four quarters of a time (RFC 4271 10).
+    fn spread(&mut self, time: Duration) -> Duration {
+        // xorshift64: nothing here needs to be unpredictable.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let part = u32::try_from(self.random % 256).unwrap_or_default();
+        time * (768 + part) / 1024
+    }
+
+    /// Begins with a connection that is there.
+    fn begin(&mut self, id: ConnectionId, outgoing: bool, now: Time, actions: &mut Vec<Action>) {
+        let open = negotiation::offer(&self.config);
+        actions.push(Action::Send(id, open.to_bytes()));
+        let open_by = now + self.config.waits.open;
+        self.connections.push(Connection::new(id, outgoing, open_by));
+    }
+
+    fn accept(&mut self, id: ConnectionId, now: Time, actions: &mut Vec<Action>) {
+        let incoming = self.connections.iter().filter(|connection| !connection.outgoing);
+        // The peer gives up an earlier connection of its making before it makes another.
+        let superseded = incoming
+            .filter(|connection| connection.state != State::Established)
+            .map(|connection| connection.id)
+            .collect::<Vec<_>>();
+        if !self.wanted {
+            let notification = Notification::new(code::CEASE, cease::REJECTED);
+            actions.push(Action::Send(id, notification.to_bytes()));
+            actions.push(Action::Close(id));
+            return;
+        }
+        for earlier in superseded {
+            self.drop_silently(earlier, Reason::Closed, actions);
+        }
+        self.begin(id, false, now, actions);
+    }
+
+    fn receive(&mut self, id: ConnectionId, bytes: &[u8], now: Time, actions: &mut Vec<Action>) {
+        let Some(mut connection) = self.take(id) else {
+            return;
+        };
+        let mut messages = Vec::new();
+        let result = connection.read(bytes, &mut messages);
+        self.connections.push(connection);
+        for message in messages {
+            self.take_message(id, message, now, actions);
+            if !self.connections.iter().any(|connection| connection.id == id) {
+                return;
+            }
+            // What follows an OPEN is read as the OPEN has settled it.
+        }
+        match result {
+            Ok(more) if more => self.receive(id, &[], now, actions),
+            Ok(_) => {}
+            Err(notification) => self.refuse(id, notification, now, actions),
+        }
+    }
+
+    fn take_message(&mut self, id: ConnectionId, message: Message, now: Time, actions: &mut Vec<Action>) {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+            return;
+        };
+        if let Message::Notification(notification) = message {
+            self.end(id, Reason::Received(notification), now, actions);
+            return;
+        }
+        match (connection.state, message) {
+            (State::OpenSent, Message::Open(open)) => match negotiation::agree(&self.config, &open) {
+                Ok(negotiated) => {
+                    connection.confirm(negotiated, now);
+                    actions.push(Action::Send(id, keepalive()));
+                    self.resolve_collision(id, now, actions);
+                }
+                Err(notification) => self.refuse(id, notification, now, actions),
+            },
+            (State::OpenConfirm, Message::Keepalive) => {
+                connection.establish(now);
+                let negotiated = connection.negotiated.clone().unwrap_or_default();
+                self.retry = self.config.waits.retry;
+                actions.push(Action::Up(id, negotiated));
+            }
+            (State::Established, Message::Keepalive) => connection.heard(now),
+            (State::Established, Message::Update(update)) => {
+                connection.heard(now);
+                actions.push(Action::Update(update));
+            }
+            (State::Established, Message::RouteRefresh(refresh)) => {
+                connection.heard(now);
+                actions.push(Action::RouteRefresh(refresh));
+            }
+            (state, _) => {
+                let subcode = match state {
+                    State::OpenSent => fsm::IN_OPEN_SENT,
+                    State::OpenConfirm => fsm::IN_OPEN_CONFIRM,
+                    State::Established => fsm::IN_ESTABLISHED,
+                };
+                self.refuse(id, Notification::new(code::FSM, subcode), now, actions);
+            }
+        }
+    }
+
+    /// An OPEN has come on this connection: whichever other one there is, one of the two goes (RFC 4271 6.8).
+    fn resolve_collision(&mut self, id: ConnectionId, now: Time, actions: &mut Vec<Action>) {
+        self.cancel_dial(actions);
+        let Some(this) = self.connections.iter().find(|connection| connection.id == id) else {
+            return;
+        };
+        let (outgoing, negotiated) = (this.outgoing, this.negotiated.clone().unwrap_or_default());
+        let other = self
+            .connections
+            .iter()
+            .find(|other| other.id != id && other.state != State::OpenSent);
+        let Some(other) = other else { return };
+        let (other_id, other_state) = (other.id, other.state);
+        if other_state == State::Established {
+            if !outgoing && other.expects_restart() {
+                self.end(other_id, Reason::Replaced, now, actions);
+            } else {
+                self.give_up(id, now, actions);
+            }
+            return;
+        }
+        // The higher identifier's connection stays; with equal ones the higher AS number's (RFC 6286 2.3).
+        let ours = (self.config.identifier, self.config.local_as);
+        let keep_outgoing = ours > (negotiated.identifier, negotiated.peer_as);
+        let loser = if outgoing == keep_outgoing { other_id } else { id };
+        self.give_up(loser, now, actions);
+    }
+
+    /// Closes one of two connections.
+    fn give_up(&mut self, id: ConnectionId, now: Time, actions: &mut Vec<Action>) {
+        let notification = Notification::new(code::CEASE, cease::COLLISION);
+        actions.push(Action::Send(id, notification.to_bytes()));
+        actions.push(Action::Close(id));
+        self.finish(id, Reason::Collision, now, actions);
+    }
+
+    /// Ends a connection with a NOTIFICATION.
+    fn refuse(&mut self, id: ConnectionId, notification: Notification, now: Time, actions: &mut Vec<Action>) {
+        actions.push(Action::Send(id, notification.to_bytes()));
+        actions.push(Action::Close(id));
+        self.finish(id, Reason::Sent(notification), now, actions);
+    }
+
+    fn drop_silently(&mut self, id: ConnectionId, reason: Reason, actions: &mut Vec<Action>) {
+        if self.take(id).is_some() {
+            actions.push(Action::Close(id));
+            actions.push(Action::Failed(reason));
+        }
+    }
+
+    /// A connection ends without a word of this side.
+    fn end(&mut self, id: ConnectionId, reason: Reason, now: Time, actions: &mut Vec<Action>) {
+        if self.connections.iter().any(|connection| connection.id == id) {
+            if reason != Reason::Closed {
+                actions.push(Action::Close(id));
+            }
+            self.finish(id, reason, now, actions);
+        }
+    }
+
+    /// A connection is gone; the session may be down with it.
+    fn finish(&mut self, id: ConnectionId, reason: Reason, now: Time, actions: &mut Vec<Action>) {
+        let Some(connection) = self.take(id) else { return };
+        actions.push(if connection.state == State::Established {
+            let graceful = connection.is_graceful_end(&self.config, &reason);
+            Action::Down(Down { reason, graceful })
+        } else {
+            Action::Failed(reason)
+        });
+        self.pause(now);
+    }
+
+    fn take(&mut self, id: ConnectionId) -> Option<Connection> {
+        let at = self
+            .connections
+            .iter()
+            .position(|connection| connection.id == id)?;
+        Some(self.connections.remove(at))
+    }
+
+    fn pass(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.dial_timer.is_some_and(|time| time <= now) {
+            if self.dialling {
+                self.cancel_dial(actions);
+                actions.push(Action::Failed(Reason::Unreachable));
+                self.pause(now);
+            } else {
+                self.dial(now, actions);
+            }
+        }
+        let expired: Vec<ConnectionId> = (self.connections.iter())
+            .filter(|connection| connection.hold_expired(now))
+            .map(|connection| connection.id)
+            .collect();
+        for id in expired {
+            self.refuse(id, Notification::new(code::HOLD_TIMER, 0), now, actions);
+        }
+        let mut due = Vec::new();
+        for connection in &mut self.connections {
+            if connection.keepalive_due(now) {
+                due.push((connection.id, connection.keepalive_time()));
+            }
+        }
+        for (id, time) in due {
+            let next = now + self.spread(time);
+            actions.push(Action::Send(id, keepalive()));
+            if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+                connection.set_keepalive(next);
+            }
+        }
+    }
+}
