@@ -105,9 +105,14 @@ impl Context<'_> {
         let mtu = mtu::decide(config, &mut host)?;
         let mac = self.mac()?;
         let mut undo = Undo::new(session.log);
-        let (choice, obtained) = self.assign(mac, mtu, taken, &mut undo)?;
+        let (choice, obtained, endpoint) = self.assign(mac, mtu, taken, &mut undo)?;
         step::done("assigned");
-        undo.push("addresses", || self.release());
+        // What an earlier sandbox of the pod had goes back to it: it lives on if this one does not come to life.
+        let previous: Vec<Entry> = endpoint.into_iter().chain(choice.previous.clone()).collect();
+        undo.push("addresses", move || {
+            self.release()?;
+            self.restore(&previous)
+        });
 
         let mut plan = self.plan(&choice.name, mac, mtu, &obtained.addresses);
         plan.replaces_any = choice.is_ours;
@@ -204,7 +209,7 @@ impl Context<'_> {
         mtu: Option<u32>,
         taken: bool,
         undo: &mut Undo<'u>,
-    ) -> Result<(Choice, Obtained), Error> {
+    ) -> Result<(Choice, Obtained, Option<Entry>), Error> {
         let Self {
             session,
             config,
@@ -235,7 +240,7 @@ impl Context<'_> {
             }
             None => addresses::obtain(session, config, workload, self.call, self.request, &mut records)?,
         };
-        Ok((choice, obtained))
+        Ok((choice, obtained, endpoint))
     }
 
     /// The record is still there once the interface is: otherwise a DEL came in between, found no interface to remove,
@@ -352,6 +357,19 @@ impl Context<'_> {
             release::release(session, &workload.id, record, Cause::FailedAdd)
         };
         release().map(drop).map_err(|problem: Error| problem.to_string())
+    }
+
+    /// Puts records back that were an earlier sandbox's, unless somebody has made new ones.
+    fn restore(&self, previous: &[Entry]) -> Result<(), String> {
+        let put_back = |entry: &Entry| {
+            if self.session.get(&entry.key)?.is_some() {
+                return Ok(());
+            }
+            let (key, value) = (entry.key.clone(), entry.value.clone());
+            self.session.commit(vec![Write::Create { key, value }])
+        };
+        let restored: Result<(), Error> = previous.iter().try_for_each(put_back);
+        restored.map_err(|problem| problem.to_string())
     }
 
     /// An interface of our making that lost its host side's name or was moved: the record says it is ours.

@@ -4,8 +4,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use calico_ipam::settings::Settings;
-use cni_plugin::{Call, Code, Error, Fields};
+use calico_ipam::settings::{Settings, unless_del};
+use cni_plugin::{Call, Code, Command, Error, Fields};
 use ipnet::IpNet;
 use kernel::PairKind;
 use model::names::InterfacePrefix;
@@ -80,31 +80,32 @@ impl Config {
                 "network configuration: \"ipam.type\" is missing; set \"calico-ipam\"",
             )
         })?;
-        require_linux(&fields)?;
-        let features = fields.object("feature_control")?;
+        unless_del(call, require_linux(&fields))?;
+        let features = match fields.object("feature_control") {
+            Err(_) if call.command == Command::Del => Fields::absent(),
+            read => read?,
+        };
+        let flag =
+            |fields: &Fields<'_>, key| unless_del(call, fields.boolean(key)).map(Option::unwrap_or_default);
         let (namespace, labels) = mesos_labels(&fields);
         Ok(Self {
             ipam_type: ipam_type.to_owned(),
-            mtu: mtu(&fields)?,
-            require_mtu_file: fields.boolean("require_mtu_file")?.unwrap_or(false),
-            queues: queues(&fields)?,
-            device: device(&fields)?,
-            allow_ip_forwarding: fields
-                .object("container_settings")?
-                .boolean("allow_ip_forwarding")?
-                .unwrap_or(false),
-            custom_routes: custom_routes(&ipam)?,
-            include_default_routes: fields.boolean("include_default_routes")?.unwrap_or(false),
-            allow_addresses_without_ipam: features.boolean("ip_addrs_no_ipam")?.unwrap_or(false),
-            allow_floating_addresses: features.boolean("floating_ips")?.unwrap_or(false),
-            readiness_gates: readiness_gates(&fields)?,
-            policy_timeout: policy_timeout(&fields)?,
-            endpoint_status_dir: fields
-                .text("endpoint_status_dir")?
+            mtu: unless_del(call, mtu(&fields))?,
+            require_mtu_file: flag(&fields, "require_mtu_file")?,
+            queues: unless_del(call, queues(&fields))?,
+            device: unless_del(call, device(&fields).map(Some))?.unwrap_or(PairKind::Veth),
+            allow_ip_forwarding: unless_del(call, allow_ip_forwarding(&fields))?,
+            custom_routes: unless_del(call, custom_routes(&ipam))?,
+            include_default_routes: flag(&fields, "include_default_routes")?,
+            allow_addresses_without_ipam: flag(&features, "ip_addrs_no_ipam")?,
+            allow_floating_addresses: flag(&features, "floating_ips")?,
+            readiness_gates: unless_del(call, readiness_gates(&fields))?,
+            policy_timeout: unless_del(call, policy_timeout(&fields))?,
+            endpoint_status_dir: unless_del(call, fields.text("endpoint_status_dir"))?
                 .map_or_else(|| settings.run_dir.join("endpoint-status"), PathBuf::from),
             kubernetes_policy: fields.object("policy")?.text("type")? == Some("k8s"),
             interface_prefix: interface_prefix(call)?,
-            annotations: annotations(call)?,
+            annotations: unless_del(call, annotations(call))?,
             labels,
             namespace,
             settings,
@@ -149,6 +150,11 @@ fn device(fields: &Fields<'_>) -> Result<PairKind, Error> {
         Some("netkit") => Ok(PairKind::Netkit),
         Some(other) => Err(fields.wrong("device_type", &other.into(), "one of \"veth\" and \"netkit\"")),
     }
+}
+
+fn allow_ip_forwarding(fields: &Fields<'_>) -> Result<bool, Error> {
+    let settings = fields.object("container_settings")?;
+    Ok(settings.boolean("allow_ip_forwarding")?.unwrap_or(false))
 }
 
 fn custom_routes(ipam: &Fields<'_>) -> Result<Vec<IpNet>, Error> {

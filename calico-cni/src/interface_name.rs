@@ -6,7 +6,7 @@ use calico_ipam::{
     session::Session,
 };
 use cni_plugin::{Code, Error};
-use datastore::Write;
+use datastore::{Entry, Write};
 use model::names::InterfacePrefix;
 
 use crate::workload::Workload;
@@ -22,6 +22,8 @@ pub struct Choice {
     /// earlier sandbox of the pod, whose name nothing else hashes to. Otherwise it may be that of a container that
     /// lives and that nothing knows.
     pub is_ours: bool,
+    /// The record of the name that gave way, if one did.
+    pub previous: Option<Entry>,
 }
 
 /// Chooses a name: Calico's if it is free, ours, or an earlier sandbox's of the same pod and interface; otherwise, or
@@ -42,6 +44,7 @@ pub fn choose(
                 name,
                 write: Some(Write::create(key, &wanted)),
                 is_ours: workload.pod.is_some(),
+                previous: None,
             });
         };
         if owner == wanted {
@@ -49,13 +52,15 @@ pub fn choose(
                 name,
                 write: None,
                 is_ours: true,
+                previous: None,
             });
         }
         if gives_way(session, workload, &owner)? {
             return Ok(Choice {
                 name,
-                write: Some(Write::update(entry.key, &wanted, entry.revision)),
+                write: Some(Write::update(entry.key.clone(), &wanted, entry.revision)),
                 is_ours: true,
+                previous: Some(entry),
             });
         }
     }

@@ -4,5 +4,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    kernel::process::fail_instead_of_dying();
     cni_plugin::run(&calico_cni::plugin::CalicoPlugin)
 }

@@ -65,8 +65,16 @@ pub fn build(
         .and_then(|result| result)
         .map_err(|problem| error::kernel(&problem).context("set up the container's interface"))?;
     step::done("container side set up");
-    outside(plan, &link, host, log)
-        .map_err(|problem| error::kernel(&problem).context("set up the host's interface"))?;
+    outside(plan, &link, host, log).map_err(|problem| {
+        let failed = error::kernel(&problem).context("set up the host's interface");
+        if problem.is_exists() {
+            let code = error::REFUSED;
+            Error { code, ..failed }
+                .details("delete the host's route to the address, or ask for another address")
+        } else {
+            failed
+        }
+    })?;
     step::done("host side set up");
     wait_until_running(&mut container, container_index, log)
         .map_err(|problem| error::kernel(&problem).context("wait for the container's interface"))?;

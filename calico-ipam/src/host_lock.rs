@@ -46,6 +46,8 @@ fn open(path: &Path) -> io::Result<File> {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            // A pipe in its place is an error, not a wait.
+            .custom_flags(nix::libc::O_NONBLOCK)
             .open(path)
     };
     match open() {

@@ -150,6 +150,8 @@ fn open_file(path: &Path, settings: &LogSettings) -> std::io::Result<File> {
             .append(true)
             .create(true)
             .mode(0o644)
+            // Who reads a pipe is not waited for.
+            .custom_flags(nix::libc::O_NONBLOCK)
             .open(path)
     };
     let file = match open() {

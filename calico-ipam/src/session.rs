@@ -102,8 +102,13 @@ impl<'a> Session<'a> {
 
     /// Waits for the host lock.
     pub fn lock(&self) -> Result<HostLock, Error> {
+        self.lock_within(LOCK_LIMIT)
+    }
+
+    /// Waits for the host lock, but not longer than this.
+    pub fn lock_within(&self, limit: Duration) -> Result<HostLock, Error> {
         let path = &self.settings.lock_file;
-        HostLock::take(path, LOCK_LIMIT).map_err(|problem| {
+        HostLock::take(path, limit).map_err(|problem| {
             let message = format!("cannot lock {}: {problem}", path.display());
             Error::new(Code::TryAgainLater, message)
         })

@@ -6,7 +6,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use cni_plugin::{Call, Code, Environment, Error, Fields};
+use cni_plugin::{Call, Code, Command, Environment, Error, Fields};
 use ipam::PoolReference;
 
 use crate::log::{Level, LogSettings};
@@ -82,9 +82,9 @@ impl Settings {
             )?,
             hostname: owned("hostname")?,
             lock_file: path("ipam_lock_file", "", run_dir.join("ipam.lock"))?,
-            gc_minimum_age: minimum_age(&fields, environment)?,
-            log: log_settings(&fields)?,
-            addresses: AddressSettings::read(&fields)?,
+            gc_minimum_age: unless_del(call, minimum_age(&fields, environment))?,
+            log: unless_del(call, log_settings(&fields))?,
+            addresses: unless_del(call, AddressSettings::read(&fields))?,
             environment: environment.clone(),
             state_dir,
             run_dir,
@@ -94,6 +94,15 @@ impl Settings {
     /// A variable of the environment, for the default pools.
     pub fn variable(&self, name: &str) -> Option<String> {
         self.environment.get(name).map(str::to_owned)
+    }
+}
+
+/// What DEL does not need, or can do without, must not keep it from its work: there, a value that cannot be used counts
+/// as absent. ADD has refused it, and its DEL comes all the same.
+pub fn unless_del<T: Default>(call: &Call, read: Result<T, Error>) -> Result<T, Error> {
+    match read {
+        Err(_) if call.command == Command::Del => Ok(T::default()),
+        read => read,
     }
 }
 

@@ -2,11 +2,16 @@
 //! Whether ADD could be served now, from local facts in a few milliseconds: the store opens and is not locked, its
 //! folders can be written, and a pool is there. Code 50 otherwise.
 
+use std::time::Duration;
+
 use cni_plugin::{Code, Error};
 use ipnet::IpNet;
 use model::{IpPool, KeyRange, Kind};
 
 use crate::{assign, log::Log, session::Session, settings::Settings};
+
+/// How long to wait for other plugins: runtimes ask every few seconds.
+const LOCK_LIMIT: Duration = Duration::from_secs(4);
 
 /// Fails with code 50 if ADD could not be served.
 pub fn check(settings: &Settings, log: &Log) -> Result<(), Error> {
@@ -19,7 +24,7 @@ pub fn check(settings: &Settings, log: &Log) -> Result<(), Error> {
     };
     let session = Session::open(settings, log).map_err(unavailable)?;
     // The lock and the reconciliation are what the first ADD would begin with; done here, they are done.
-    session.lock().map(drop).map_err(unavailable)?;
+    session.lock_within(LOCK_LIMIT).map(drop).map_err(unavailable)?;
     assign::prepare(&session).map_err(unavailable)?;
     let pools = session.list(&KeyRange::Kind(Kind::IpPool)).map_err(unavailable)?;
     let pools: Vec<IpPool> = pools

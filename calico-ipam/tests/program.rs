@@ -266,23 +266,24 @@ fn bridge_has_its_addresses_from_us() {
         .unwrap()
     };
     let results = [add(0, &config), add(1, &config)];
+    // A bridge takes the lowest MAC address of its ports, so only the last result is surely right about it.
+    let mut check = config.clone();
+    check["prevResult"] = results[1].clone();
+    bridge("CHECK", "c1", &check, &host, &containers[1].path()).unwrap();
     assert_eq!(node.handles().len(), 2);
     // They are in one block, whose mask both have, so they reach each other over the bridge.
     let other = results[1]["ips"][0]["address"].as_str().unwrap();
     let other = other.strip_suffix("/26").expect("the mask of the block");
     ip(&["netns", "exec", &containers[0].0, "ping", "-c1", "-W5", other]);
-
-    // A bridge takes the lowest MAC address of its ports, so only the last result is still right about it.
     let mut check = config.clone();
-    check["prevResult"] = results[1].clone();
-    bridge("CHECK", "c1", &check, &host, &containers[1].path()).unwrap();
-    bridge("DEL", "c1", &config, &host, &containers[1].path()).unwrap();
-    assert_eq!(node.handles(), ["/calico/ipam/v2/handle/net.c0"]);
-    let error = bridge("CHECK", "c1", &check, &host, &containers[1].path()).unwrap_err();
-    assert!(error.to_string().contains("net.c1"), "{error}");
+    check["prevResult"] = results[0].clone();
+    bridge("DEL", "c0", &config, &host, &containers[0].path()).unwrap();
+    assert_eq!(node.handles(), ["/calico/ipam/v2/handle/net.c1"]);
+    let error = bridge("CHECK", "c0", &check, &host, &containers[0].path()).unwrap_err();
+    assert!(error.to_string().contains("net.c0"), "{error}");
     // A container that is gone, twice.
     for _ in 0..2 {
-        bridge("DEL", "c0", &config, &host, "").unwrap();
+        bridge("DEL", "c1", &config, &host, "").unwrap();
         assert_eq!(node.handles(), [""; 0]);
     }
 }

@@ -154,3 +154,129 @@ fn del_succeeds_whatever_cni_netns_leads_to() {
         }
     }
 }
+
+#[test]
+fn a_del_needs_nothing_that_only_its_add_needed() {
+    if !is_root() {
+        return;
+    }
+    let (host, container) = host();
+    let annotations = |key: &str, value: &str| json!({"io.kubernetes.cri.pod-annotations": {key: value}});
+    for (key, value) in [
+        ("runtimeConfig", annotations("cni.projectcalico.org/ipAddrs", "x")),
+        ("runtimeConfig", annotations("cni.projectcalico.org/hwAddr", "x")),
+        ("runtimeConfig", json!({"portMappings": "x"})),
+        ("runtimeConfig", json!({"ips": ["x"]})),
+        ("dns", json!(7)),
+        ("mtu", json!("large")),
+        ("num_queues", json!(99_999)),
+        ("device_type", json!("macvlan")),
+        ("readiness_gates", json!(["https://localhost/"])),
+        ("policy_setup_timeout_seconds", json!(-1)),
+        ("gc_minimum_age_seconds", json!("soon")),
+        ("container_settings", json!([])),
+        ("feature_control", json!("on")),
+        ("log_level", json!(1)),
+        ("require_mtu_file", json!("perhaps")),
+    ] {
+        let mut config = host.config(false);
+        config[key] = value;
+        let answer = host.run("ADD", "abc", Some(&container.path()), &config, 0);
+        assert_eq!(answer.json["code"], 7, "{config}: {}", answer.json);
+        host.add("abc", &container).ok();
+        let answer = host.run("DEL", "abc", Some(&container.path()), &config, 0);
+        assert!(answer.output.status.success(), "{config}: {}", answer.json);
+        host.assert_clean(key);
+    }
+    let mut config = host.config(false);
+    config["ipam"]["ipv4_pools"] = json!(7);
+    host.add("abc", &container).ok();
+    host.run("DEL", "abc", Some(&container.path()), &config, 0).ok();
+    host.assert_clean("ipv4_pools");
+}
+
+#[test]
+fn a_new_sandbox_that_fails_leaves_the_old_one_its_records() {
+    if !is_root() {
+        return;
+    }
+    let (host, _) = host();
+    let (old, new) = (Namespace::new("c"), Namespace::new("c"));
+    let config = host.config(false);
+    let pod = "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0";
+    let result = add_with(&host, "old", &old, &config, pod).ok();
+    let before = host.store_state();
+    ip(&[
+        "-n", &new.0, "link", "add", "eth0", "type", "veth", "peer", "name", "other",
+    ]);
+    let answer = add_with(&host, "new", &new, &config, pod);
+    assert_eq!(answer.json["code"], 7, "{}", answer.json);
+    assert_eq!(host.store_state(), before);
+    let mut check = host.command("CHECK", "old", Some(&old.path()), 0);
+    check.env("CNI_ARGS", pod);
+    let mut config = config;
+    config["prevResult"] = result;
+    Host::finish(check, &config).ok();
+}
+
+#[test]
+fn what_is_no_regular_file_is_neither_replaced_nor_waited_for() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let make = |name: &str, kind: &[&str]| {
+        let path = folder.path().join(name);
+        let status = std::process::Command::new("mknod").arg(&path).args(kind).status();
+        assert!(status.unwrap().success());
+        path
+    };
+    let (pipe, device) = (make("pipe", &["p"]), make("device", &["c", "1", "3"]));
+    let link = folder.path().join("link");
+    symlink(&device, &link).unwrap();
+    for path in [&pipe, &device, &link, &folder.path().to_owned()] {
+        let (host, container) = (Host::new(), Namespace::new("c"));
+        let mut config = host.config(false);
+        config["datastore_path"] = json!(path);
+        for verb in ["ADD", "STATUS", "DEL"] {
+            let answer = host.run(verb, "abc", Some(&container.path()), &config, 0);
+            let text = answer.json.to_string();
+            assert!(
+                !answer.output.status.success() && text.contains("regular file"),
+                "{verb}: {text}"
+            );
+        }
+    }
+    use std::os::unix::fs::FileTypeExt as _;
+    assert!(
+        fs::metadata(&device).unwrap().file_type().is_char_device(),
+        "replaced"
+    );
+    assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo(), "replaced");
+    // Beside the store, and for lock and log.
+    for key in ["ipam_lock_file", "log_file_path"] {
+        let (host, container) = (Host::new(), Namespace::new("c"));
+        let mut config = host.config(false);
+        config[key] = json!(pipe);
+        let answer = host.run("ADD", "abc", Some(&container.path()), &config, 0);
+        assert_eq!(
+            answer.output.status.success(),
+            key == "log_file_path",
+            "{key}: {}",
+            answer.json
+        );
+    }
+    for suffix in ["bell", "lock"] {
+        let (host, container) = host();
+        let beside = host.state.join(format!("node.db.{suffix}"));
+        fs::remove_file(&beside).unwrap();
+        fs::rename(make(suffix, &["p"]), &beside).unwrap();
+        let answer = host.add("abc", &container);
+        assert!(!answer.output.status.success(), "{suffix}");
+        assert!(
+            answer.json.to_string().contains("regular file"),
+            "{}",
+            answer.json
+        );
+    }
+}

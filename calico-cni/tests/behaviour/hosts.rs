@@ -126,6 +126,11 @@ fn settings_of_host_and_container_that_are_in_the_way_are_overruled() {
         let result = host.run("ADD", "abc", Some(&container.path()), &config, 0).ok();
         config["prevResult"] = result.clone();
         host.run("CHECK", "abc", Some(&container.path()), &config, 0).ok();
+        let settings = shell(
+            &container,
+            "cd /proc/sys/net/ipv6/conf; for name in all default lo eth0; do cat $name/disable_ipv6; done",
+        );
+        assert_eq!(settings, "0\n0\n0\n0\n", "{on_host} {in_container}");
         for index in 0..2 {
             let target = result["ips"][index]["address"].as_str().expect("an address");
             let target = target.split('/').next().expect("a part");

@@ -42,7 +42,7 @@ pub struct ValidAttachment {
     pub interface: String,
 }
 
-/// What a `prevResult` that cannot be read means.
+/// What a `prevResult`, `runtimeConfig` or `dns` that cannot be read means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UnreadableResult {
     /// An error: ADD continues it, CHECK compares with it.
@@ -147,11 +147,22 @@ impl Document {
     ) -> Result<NetworkConfig, Error> {
         let name = self.name()?;
         let fields = Fields::new(&self.tree, "");
-        let runtime = RuntimeConfig::read(&fields.object("runtimeConfig")?)?;
-        let dns = Dns::from_json(fields.value("dns")).map_err(|mut error| {
-            error.code = Code::InvalidConfig;
-            error.context("network configuration: \"dns\"")
-        })?;
+        // What only ADD uses must not keep a DEL from its work.
+        let lenient = unreadable_result == UnreadableResult::IsAbsent;
+        let runtime = match fields
+            .object("runtimeConfig")
+            .and_then(|fields| RuntimeConfig::read(&fields))
+        {
+            Err(_) if lenient => RuntimeConfig::default(),
+            read => read?,
+        };
+        let dns = match Dns::from_json(fields.value("dns")) {
+            Err(_) if lenient => Dns::default(),
+            read => read.map_err(|mut error| {
+                error.code = Code::InvalidConfig;
+                error.context("network configuration: \"dns\"")
+            })?,
+        };
         let prev_result = fields
             .value("prevResult")
             .map(|value| AddResult::from_json(value, cni_version))

@@ -25,6 +25,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Those of an object that is absent.
+    pub fn absent() -> Self {
+        Self {
+            object: None,
+            path: "",
+        }
+    }
+
     /// The value of a key, or `None` if it is absent or `null`.
     pub fn value(&self, key: &str) -> Option<&'a Value> {
         lookup(self.object?, key).filter(|value| !value.is_null())

@@ -9,7 +9,7 @@
 //!   do what their names say; each adds constructors to [`Request`] and methods to [`Netlink`].
 //! - [`netns`] opens, enters and makes network namespaces; [`sysctl`] reads and writes `/proc/sys`.
 //! - [`conntrack`] deletes the connections of an address; [`host`] answers what the host's way out is;
-//!   [`file_lock`] waits for a file lock.
+//!   [`file_lock`] waits for a file lock; [`process`] is about this process.
 //!
 //! Every failure is an [`Error`] that names operation and object.
 
@@ -28,6 +28,7 @@ pub mod netns;
 #[cfg(test)]
 mod oracle;
 pub mod pair;
+pub mod process;
 mod request;
 pub mod route;
 pub mod rule;

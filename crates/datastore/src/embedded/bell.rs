@@ -14,7 +14,10 @@ use std::{
     path::Path,
 };
 
-use super::{files::FileIdentity, options::Incarnation};
+use super::{
+    files::{FileIdentity, not_regular, open_beside},
+    options::Incarnation,
+};
 
 const MAGIC: [u8; 8] = *b"CALBELL1";
 const LENGTH: usize = 88;
@@ -41,7 +44,9 @@ pub(super) struct Record {
 impl Record {
     /// Reads the bell; `None` if it is missing or not one.
     pub(super) fn read(path: &Path) -> io::Result<Option<Self>> {
-        match File::open(path) {
+        let options = &mut fs::OpenOptions::new();
+        match options.read(true).custom_flags(nix::libc::O_NONBLOCK).open(path) {
+            Ok(file) if !file.metadata()?.is_file() => Err(not_regular(path)),
             Ok(file) => Self::read_from(&file),
             Err(problem) if problem.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(problem) => Err(problem),
@@ -112,14 +117,9 @@ pub(super) struct Bell {
 impl Bell {
     /// Opens it, or makes an empty one. The file is never replaced, since watches wait on it.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
-        Ok(Self { file })
+        Ok(Self {
+            file: open_beside(path)?,
+        })
     }
 
     /// What it remembers.

@@ -69,6 +69,10 @@ fn name(paths: &Paths) -> String {
 
 fn is_damage(problem: &Sqlite) -> bool {
     match problem {
+        // A table or column that every store has.
+        Sqlite::SqliteFailure(cause, Some(text)) if cause.code == ErrorCode::Unknown => {
+            text.starts_with("no such ")
+        }
         Sqlite::SqliteFailure(cause, _) => {
             matches!(cause.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
                 || matches!(
@@ -105,6 +109,12 @@ pub(super) fn from_io(problem: &io::Error, paths: &Paths) -> StoreError {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { store },
         io::ErrorKind::ReadOnlyFilesystem => StoreError::ReadOnly { store },
         io::ErrorKind::PermissionDenied => not_permitted(store),
+        io::ErrorKind::InvalidInput | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+            StoreError::Refused {
+                store,
+                reason: format!("{problem}; choose another place for the store, or move away what is there"),
+            }
+        }
         _ => StoreError::Unavailable {
             store,
             reason: problem.to_string(),

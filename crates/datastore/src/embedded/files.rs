@@ -9,7 +9,7 @@ use std::{
     ffi::OsString,
     fs::{self, File, Metadata},
     io,
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -211,8 +211,33 @@ fn unless_missing(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// Opens a file beside the database, or makes it; anything but a regular file is refused, without waiting for the other
+/// end of a pipe.
+pub(super) fn open_beside(path: &Path) -> io::Result<File> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(not_regular(path))
+    }
+}
+
+/// What has the place of a file and is none.
+pub(super) fn not_regular(path: &Path) -> io::Error {
+    let text = format!("{} is no regular file", path.display());
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
 fn metadata(path: &Path) -> io::Result<Option<Metadata>> {
     match fs::metadata(path) {
+        Ok(found) if !found.is_file() => Err(not_regular(path)),
         Ok(found) => Ok(Some(found)),
         Err(problem) if problem.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(problem) => Err(problem),

@@ -176,6 +176,9 @@ pub(super) fn check_integrity(connection: &Connection, thorough: bool) -> Result
     } else {
         "PRAGMA quick_check(1)"
     };
+    for table in ["meta", "kv", "changes", "journal"] {
+        connection.prepare(&format!("SELECT * FROM {table}"))?;
+    }
     let verdict: String = connection.query_row(pragma, [], |row| row.get(0))?;
     if verdict == "ok" {
         Ok(())

@@ -7,12 +7,14 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::MetadataExt,
     path::Path,
     time::{Duration, Instant},
 };
 
 use kernel::file_lock::lock_exclusive;
+
+use super::files::open_beside;
 
 /// Holds the lock until dropped.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ impl From<io::Error> for LockError {
 pub(super) fn acquire(path: &Path, patience: Duration) -> Result<WriteGuard, LockError> {
     let deadline = Instant::now() + patience;
     loop {
-        let file = open(path)?;
+        let file = open_beside(path)?;
         if !lock_exclusive(&file, deadline)? {
             return Err(LockError::Timeout);
         }
@@ -49,16 +51,6 @@ pub(super) fn acquire(path: &Path, patience: Duration) -> Result<WriteGuard, Loc
             return Ok(WriteGuard { _file: file });
         }
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
 }
 
 #[cfg(test)]
