@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What no runtime should do, and what must not cost anybody anything when one does.
 
-use std::{fs, os::unix::fs::symlink, thread};
+use std::{
+    fs,
+    os::unix::fs::{FileTypeExt as _, symlink},
+    thread,
+};
 
 use serde_json::json;
 
@@ -247,7 +251,6 @@ fn what_is_no_regular_file_is_neither_replaced_nor_waited_for() {
             );
         }
     }
-    use std::os::unix::fs::FileTypeExt as _;
     assert!(
         fs::metadata(&device).unwrap().file_type().is_char_device(),
         "replaced"
