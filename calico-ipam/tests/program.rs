@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `calico-ipam` by itself, as `ptp`, `bridge` or Calico's own plugin call it. By itself it touches no network and
+//! `calico-ipam` by itself, as `bridge` or Calico's own plugin call it. By itself it touches no network and
 //! needs no root; only the plugin that calls it does.
 
 use std::{

@@ -80,6 +80,8 @@ pub struct Waits {
     pub retry: Duration,
     /// Before dialling again, at most.
     pub longest_retry: Duration,
+    /// For the OPEN on the connection that would be kept of two.
+    pub collision: Duration,
 }
 
 impl Default for Waits {
@@ -90,6 +92,7 @@ impl Default for Waits {
             open: Duration::from_secs(30),
             retry: Duration::from_secs(1),
             longest_retry: Duration::from_secs(8),
+            collision: Duration::from_secs(1),
         }
     }
 }
@@ -335,7 +338,7 @@ impl Session {
         let open = negotiation::offer(&self.config);
         actions.push(Action::Send(id, open.to_bytes()));
         let open_by = now + self.config.waits.open;
-        self.connections.push(Connection::new(id, outgoing, open_by));
+        self.connections.push(Connection::new(id, outgoing, now, open_by));
     }
 
     fn accept(&mut self, id: ConnectionId, now: Time, actions: &mut Vec<Action>) {
@@ -390,16 +393,14 @@ impl Session {
             (State::OpenSent, Message::Open(open)) => match negotiation::agree(&self.config, &open) {
                 Ok(negotiated) => {
                     connection.confirm(negotiated, now);
-                    actions.push(Action::Send(id, keepalive()));
                     self.resolve_collision(id, now, actions);
+                    self.acknowledge(now, actions);
                 }
                 Err(notification) => self.refuse(id, notification, now, actions),
             },
             (State::OpenConfirm, Message::Keepalive) => {
-                connection.establish(now);
-                let negotiated = connection.negotiated.clone().unwrap_or_default();
-                self.retry = self.config.waits.retry;
-                actions.push(Action::Up(id, negotiated));
+                connection.acknowledged = true;
+                self.acknowledge(now, actions);
             }
             (State::Established, Message::Keepalive) => connection.heard(now),
             (State::Established, Message::Update(update)) => {
@@ -421,21 +422,22 @@ impl Session {
         }
     }
 
-    /// An OPEN has come on this connection: whichever other one there is, one of the two goes (RFC 4271 6.8).
+    /// An OPEN has come on this connection: if there is another, one of the two goes, now or when its OPEN has come too
+    /// (RFC 4271 6.8). The peer's identifier is known now, so the other need not have heard it itself.
     fn resolve_collision(&mut self, id: ConnectionId, now: Time, actions: &mut Vec<Action>) {
         self.cancel_dial(actions);
         let Some(this) = self.connections.iter().find(|connection| connection.id == id) else {
             return;
         };
-        let (outgoing, negotiated) = (this.outgoing, this.negotiated.clone().unwrap_or_default());
-        let other = self
-            .connections
-            .iter()
-            .find(|other| other.id != id && other.state != State::OpenSent);
-        let Some(other) = other else { return };
-        let (other_id, other_state) = (other.id, other.state);
-        if other_state == State::Established {
-            if !outgoing && other.expects_restart() {
+        let Some(other) = self.connections.iter().find(|other| other.id != id) else {
+            return;
+        };
+        let other_id = other.id;
+        if let Some(since) = other.established {
+            // One that was under way when the session came up has just lost; a later one means that the peer has begun
+            // anew (RFC 4724 4.2).
+            let is_late = this.begun >= since + self.config.waits.connect;
+            if is_late && !this.outgoing && other.expects_restart() {
                 self.end(other_id, Reason::Replaced, now, actions);
             } else {
                 self.give_up(id, now, actions);
@@ -443,10 +445,50 @@ impl Session {
             return;
         }
         // The higher identifier's connection stays; with equal ones the higher AS number's (RFC 6286 2.3).
-        let ours = (self.config.identifier, self.config.local_as);
-        let keep_outgoing = ours > (negotiated.identifier, negotiated.peer_as);
-        let loser = if outgoing == keep_outgoing { other_id } else { id };
-        self.give_up(loser, now, actions);
+        let negotiated = this.negotiated.as_ref();
+        let theirs = negotiated.map(|negotiated| (negotiated.identifier, negotiated.peer_as));
+        let keep_outgoing = Some((self.config.identifier, self.config.local_as)) > theirs;
+        if this.outgoing == keep_outgoing {
+            self.give_up(other_id, now, actions);
+        } else if other.state == State::OpenConfirm {
+            self.give_up(id, now, actions);
+        } else if let Some(this) = self.connections.iter_mut().find(|connection| connection.id == id) {
+            // Not to come up on a connection that is about to lose, and at the peer's not either.
+            this.deferred = Some(now + self.config.waits.collision);
+        }
+    }
+
+    /// Answers OPENs that have come and gone through, unless the other of two connections is waited for; comes up where
+    /// the peer has done the same.
+    fn acknowledge(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let is_alone = self.connections.len() == 1;
+        let mut came_up = false;
+        for connection in &mut self.connections {
+            let is_due = |time: Time| is_alone || time <= now;
+            if connection.state != State::OpenConfirm || !connection.deferred.is_none_or(is_due) {
+                continue;
+            }
+            connection.deferred = None;
+            if !connection.confirmed {
+                connection.confirmed = true;
+                actions.push(Action::Send(connection.id, keepalive()));
+            }
+            if connection.acknowledged {
+                connection.establish(now);
+                let negotiated = connection.negotiated.clone().unwrap_or_default();
+                self.retry = self.config.waits.retry;
+                actions.push(Action::Up(connection.id, negotiated));
+                came_up = true;
+            }
+        }
+        let others = self
+            .connections
+            .iter()
+            .filter(|connection| connection.state != State::Established);
+        let others: Vec<ConnectionId> = others.map(|connection| connection.id).collect();
+        for other in others.into_iter().filter(|_| came_up) {
+            self.give_up(other, now, actions);
+        }
     }
 
     /// Closes one of two connections.
@@ -490,6 +532,7 @@ impl Session {
         } else {
             Action::Failed(reason)
         });
+        self.acknowledge(now, actions);
         self.pause(now);
     }
 
@@ -518,6 +561,7 @@ impl Session {
         for id in expired {
             self.refuse(id, Notification::new(code::HOLD_TIMER, 0), now, actions);
         }
+        self.acknowledge(now, actions);
         let mut due = Vec::new();
         for connection in &mut self.connections {
             if connection.keepalive_due(now) {

@@ -26,24 +26,39 @@ pub(super) struct Connection {
     pub(super) id: ConnectionId,
     /// Whether this side has made it.
     pub(super) outgoing: bool,
+    /// Since when it is there.
+    pub(super) begun: Time,
+    /// Since when the session is up on it.
+    pub(super) established: Option<Time>,
     pub(super) state: State,
     /// Once the peer's OPEN has come.
     pub(super) negotiated: Option<Negotiated>,
     /// The peer has to be heard before.
     hold: Option<Time>,
+    /// The peer's OPEN has been answered with a KEEPALIVE.
+    pub(super) confirmed: bool,
+    /// The peer has answered the own OPEN.
+    pub(super) acknowledged: bool,
+    /// The answer waits until then, or until the other connection is decided.
+    pub(super) deferred: Option<Time>,
     keepalive: Option<Time>,
     /// Bytes that are no whole message yet.
     partial: Vec<u8>,
 }
 
 impl Connection {
-    pub(super) const fn new(id: ConnectionId, outgoing: bool, open_by: Time) -> Self {
+    pub(super) const fn new(id: ConnectionId, outgoing: bool, now: Time, open_by: Time) -> Self {
         Self {
             id,
             outgoing,
+            begun: now,
+            established: None,
             state: State::OpenSent,
             negotiated: None,
             hold: Some(open_by),
+            confirmed: false,
+            acknowledged: false,
+            deferred: None,
             keepalive: None,
             partial: Vec::new(),
         }
@@ -90,6 +105,7 @@ impl Connection {
 
     pub(super) fn establish(&mut self, now: Time) {
         self.state = State::Established;
+        self.established = Some(now);
         self.heard(now);
     }
 
@@ -100,7 +116,11 @@ impl Connection {
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.hold.into_iter().chain(self.keepalive).min()
+        let times = self
+            .hold
+            .into_iter()
+            .chain(self.keepalive.filter(|_| self.confirmed));
+        times.chain(self.deferred).min()
     }
 
     pub(super) fn hold_expired(&self, now: Time) -> bool {
@@ -108,7 +128,7 @@ impl Connection {
     }
 
     pub(super) fn keepalive_due(&self, now: Time) -> bool {
-        self.keepalive.is_some_and(|time| time <= now)
+        self.confirmed && self.keepalive.is_some_and(|time| time <= now)
     }
 
     pub(super) fn keepalive_time(&self) -> Duration {
