@@ -279,7 +279,7 @@ impl EmbeddedStore {
     ) -> Result<(), Failure> {
         let salts = files::log_salts(&place.paths.wal)?.unwrap_or_default();
         bell.ring(revision, salts)?;
-        if checkpoint::is_due(place)? {
+        if checkpoint::is_due(place, &record.database)? {
             let meta = Meta {
                 revision,
                 ..schema::read_meta(&session.connection)?

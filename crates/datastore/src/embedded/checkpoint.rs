@@ -5,7 +5,10 @@
 //! has to be truncated, not only copied: a log that was copied but not truncated counts as not copied for the next
 //! process, and grows for ever.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     bell::{Bell, Record},
@@ -21,9 +24,21 @@ use super::{
 /// noise; fewer make more of them pay the two syncs, more make all of them read longer logs.
 const LONGEST_LOG: u64 = 160 * (4096 + 24);
 
-/// Whether it is time.
-pub(super) fn is_due(place: &Place) -> io::Result<bool> {
-    Ok(files::size(&place.paths.wal)? > LONGEST_LOG)
+/// A log may become so long while many processes write at once: they find its index in the shared memory and read none
+/// of it, and each checkpoint would let all of them wait for the disk.
+const LONGEST_LOG_OF_A_BURST: u64 = 6 * LONGEST_LOG;
+/// Whether it is time. `last` is the main file after the last checkpoint.
+pub(super) fn is_due(place: &Place, last: &FileIdentity) -> io::Result<bool> {
+    let length = files::size(&place.paths.wal)?;
+    if length <= LONGEST_LOG {
+        return Ok(false);
+    }
+    let since_epoch = Duration::from_nanos(u64::try_from(last.changed).unwrap_or_default());
+    // A clock that was set back makes it due.
+    let age = (SystemTime::UNIX_EPOCH + since_epoch)
+        .elapsed()
+        .unwrap_or(Duration::MAX);
+    Ok(age >= place.options.burst || length > LONGEST_LOG_OF_A_BURST)
 }
 
 /// Moves the log into the main file, as far as readers allow, and settles the bell. `meta` is what the database says of

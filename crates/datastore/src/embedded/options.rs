@@ -13,6 +13,9 @@ pub struct OpenOptions {
     /// Allows network and FUSE file systems, whose locks and shared memory cannot be relied on. For tests in virtual
     /// machines whose root is shared by the host, where all users of the store are in one machine.
     pub any_file_system: bool,
+    /// How soon after the last checkpoint writes count as a burst, which is not to wait for the disk: then the log may
+    /// become longer.
+    pub burst: Duration,
     /// How many changes are remembered for watches that are behind; an eighth more may be.
     pub history: u32,
     /// How many journal lines are kept; an eighth more may be.
@@ -25,6 +28,7 @@ impl Default for OpenOptions {
             access: Access::ReadWrite,
             patience: Duration::from_secs(10),
             any_file_system: false,
+            burst: Duration::from_secs(1),
             history: 10_000,
             journal: 10_000,
         }

@@ -8,7 +8,7 @@ use datastore::{Batch, EmbeddedStore, JournalEntry, OpenOptions, Store, Write};
 use ipnet::IpNet;
 use model::{Key, Kind, LocalTable};
 
-use crate::support::{Folder, create, handle};
+use crate::support::{Folder, create, handle, put};
 
 fn disk_use(folder: &Folder) -> u64 {
     let sizes = folder
@@ -118,4 +118,29 @@ fn the_files_stop_growing() {
         .unwrap()
         .next(Duration::ZERO);
     assert_eq!(ancient.unwrap(), Some(datastore::WatchEvent::Relist));
+}
+
+/// While many write at once nobody waits for the disk, and afterwards the log is short again.
+#[test]
+fn a_burst_has_a_longer_log_but_not_without_bounds() {
+    let folder = Folder::new();
+    let size = || fs::metadata(folder.file("-wal")).map_or(0, |found| found.len());
+    let fill = |burst: Duration| {
+        let options = OpenOptions {
+            burst,
+            ..OpenOptions::default()
+        };
+        let store = EmbeddedStore::open(&folder.database(), options).unwrap().store;
+        let mut longest = 0;
+        for number in 0..2000 {
+            put(&store, &handle(number % 50), format_args!("\"{number:>3000}\""));
+            longest = longest.max(size());
+        }
+        longest
+    };
+    let (alone, burst) = (fill(Duration::ZERO), fill(Duration::from_secs(3600)));
+    assert!(alone < 1_000_000, "{alone}");
+    assert!(burst > 2 * alone && burst < 8_000_000, "{burst}");
+    fill(Duration::ZERO);
+    assert!(size() < 1_000_000, "{}", size());
 }

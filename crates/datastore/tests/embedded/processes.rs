@@ -15,10 +15,12 @@ use datastore::{
 use model::{Key, KeyRange, Kind};
 use nix::sys::signal::Signal;
 
-use crate::support::{Folder, PATIENCE, Running, batch, create, eventually, handle, put, say, upsert, value};
+use crate::support::{
+    Folder, PATIENCE, Running, batch, checkpointing, create, eventually, handle, put, say, upsert, value,
+};
 
 fn open(path: &str) -> EmbeddedStore {
-    EmbeddedStore::open(Path::new(path), OpenOptions::default())
+    EmbeddedStore::open(Path::new(path), checkpointing())
         .unwrap()
         .store
 }

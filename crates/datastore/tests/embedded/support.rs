@@ -50,7 +50,7 @@ impl Folder {
     }
 
     pub(crate) fn try_open(&self) -> Result<Opened, StoreError> {
-        EmbeddedStore::open(&self.database(), OpenOptions::default())
+        EmbeddedStore::open(&self.database(), checkpointing())
     }
 
     pub(crate) fn open(&self) -> Opened {
@@ -122,6 +122,15 @@ pub(crate) fn upsert(store: &EmbeddedStore, key: &Key, value: impl Display) -> W
             value,
             revision: entry.revision,
         },
+    }
+}
+
+/// Options with which a checkpoint comes as soon as the log is long, as it does in a store that is written to now and
+/// then: these tests write fast and want to meet many.
+pub(crate) fn checkpointing() -> OpenOptions {
+    OpenOptions {
+        burst: Duration::ZERO,
+        ..OpenOptions::default()
     }
 }
 
