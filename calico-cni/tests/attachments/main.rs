@@ -2,6 +2,7 @@
 //! What an attachment is: what ADD makes on both sides and in the store, what can be asked for, what CHECK compares,
 //! what GC collects. Real program, real namespaces; root only.
 
+mod advertised;
 mod asked;
 mod checked;
 mod collected;
