@@ -2,8 +2,11 @@
 //! Messages as bytes and back. Reading checks everything that needs no knowledge of the peer; what is wrong comes back
 //! as the NOTIFICATION to send, or, in an UPDATE, as a defect that does not end the session (RFC 7606).
 
+mod announcement;
 mod attribute_reader;
 mod capability;
+mod defect;
+mod encoding;
 mod header;
 mod nlri;
 pub mod notification;
@@ -15,35 +18,16 @@ mod tests;
 mod update;
 mod writer;
 
+pub use announcement::{Announcement, NextHop};
 pub use capability::{AddPath, Capability, GracefulFamily, GracefulRestart};
+pub use defect::{Consequence, Defect};
+pub use encoding::Encoding;
 pub use header::{Frame, HEADER_LENGTH, MAX_EXTENDED_LENGTH, MAX_LENGTH, frame};
 pub use notification::Notification;
 pub use open::{AS_TRANS, Open, VERSION};
 pub use route_refresh::{RefreshSubtype, RouteRefresh};
-pub use update::{Announcement, Consequence, Defect, NextHop, Update};
+pub use update::Update;
 pub use writer::{AttributesTooLong, EncodedAttributes, announce, end_of_rib, withdraw};
-
-use crate::family::FamilySet;
-
-/// What the two sides of a session have agreed about the form of their messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[expect(clippy::struct_excessive_bools, reason = "each is agreed by itself")]
-pub struct Encoding {
-    /// Families whose routes are exchanged.
-    pub families: FamilySet,
-    /// Whether the peer is in the own AS.
-    pub internal: bool,
-    /// AS numbers have four octets in AS_PATH and AGGREGATOR (RFC 6793).
-    pub four_octet_as: bool,
-    /// Messages may have up to 65535 bytes (RFC 8654).
-    pub extended_message: bool,
-    /// Families whose prefixes the peer sends with path identifiers (RFC 7911).
-    pub add_path_receive: FamilySet,
-    /// Families whose prefixes are sent with path identifiers.
-    pub add_path_send: FamilySet,
-    /// IPv4 routes may have IPv6 next hops (RFC 8950).
-    pub ipv4_over_ipv6: bool,
-}
 
 /// A message.
 #[derive(Clone, Debug, PartialEq, Eq)]

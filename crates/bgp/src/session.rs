@@ -12,170 +12,25 @@
 //! side's making, until a collision is resolved. Events go in with the time, actions come out; [`Session::deadline`]
 //! says when the next [`Event::Time`] is due. Nothing here touches a socket or a clock.
 
+mod config;
 mod connection;
+mod event;
 mod negotiation;
 #[cfg(test)]
 mod tests;
 
-use std::{mem, net::Ipv4Addr, time::Duration};
+use std::{mem, time::Duration};
 
+pub use config::{ConnectionId, RestartOffer, SessionConfig, Time, Waits};
 pub use connection::State as ConnectionState;
-pub use negotiation::{Negotiated, RestartOffer};
+pub use event::{Action, Down, Event, Reason};
+pub use negotiation::Negotiated;
 
-use crate::{
-    family::FamilySet,
-    message::{
-        Message, Notification, RouteRefresh, Update, keepalive,
-        notification::{cease, code, fsm},
-    },
+use crate::message::{
+    Message, Notification, keepalive,
+    notification::{cease, code, fsm},
 };
 use connection::{Connection, State};
-
-/// A point in time: since when is the caller's choice, as long as it is always the same.
-pub type Time = Duration;
-
-/// A connection, as its maker calls it; never used twice for one peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(pub u64);
-
-/// What a session is to be. A change of any of it takes a new session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionConfig {
-    /// Own AS number, as this peer is to see it.
-    pub local_as: u32,
-    /// The peer's AS number.
-    pub peer_as: u32,
-    /// Own BGP identifier.
-    pub identifier: Ipv4Addr,
-    /// Offered hold time; zero, or at least three seconds. The lower of the two sides' holds.
-    pub hold_time: Duration,
-    /// Time between KEEPALIVEs; a third of the hold time agreed on if not given, and never more than that.
-    pub keepalive_time: Option<Duration>,
-    /// Families offered.
-    pub families: FamilySet,
-    /// Never dials.
-    pub passive: bool,
-    /// Graceful restart, if offered.
-    pub graceful_restart: Option<RestartOffer>,
-    /// Families for which several paths can be received (RFC 7911).
-    pub add_path_receive: FamilySet,
-    /// Families for which several paths can be sent.
-    pub add_path_send: FamilySet,
-    /// Offers messages up to 65535 bytes (RFC 8654).
-    pub extended_message: bool,
-    /// Offers IPv4 routes with IPv6 next hops (RFC 8950).
-    pub ipv4_over_ipv6: bool,
-    /// Times that only this side knows.
-    pub waits: Waits,
-}
-
-/// How long to wait for what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waits {
-    /// For a connection to be made.
-    pub connect: Duration,
-    /// For the peer's OPEN.
-    pub open: Duration,
-    /// Before dialling again: at first, doubled after each failure.
-    pub retry: Duration,
-    /// Before dialling again, at most.
-    pub longest_retry: Duration,
-    /// For the OPEN on the connection that would be kept of two.
-    pub collision: Duration,
-}
-
-impl Default for Waits {
-    /// Short ones: peers that come back are not to be missed for long, whatever made them go.
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            open: Duration::from_secs(30),
-            retry: Duration::from_secs(1),
-            longest_retry: Duration::from_secs(8),
-            collision: Duration::from_secs(1),
-        }
-    }
-}
-
-/// What happens to a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// It is wanted.
-    Start,
-    /// It is not wanted any more. With a NOTIFICATION it is told so; without one the connection is just closed, which
-    /// a peer that knows graceful restart takes for a restart.
-    Stop(Option<Notification>),
-    /// The connection asked for is there.
-    Dialled(ConnectionId),
-    /// It is not to be had.
-    DialFailed,
-    /// The peer has made a connection.
-    Accepted(ConnectionId),
-    /// Bytes have arrived.
-    Received(ConnectionId, &'a [u8]),
-    /// A connection has ended, of itself or by the peer.
-    Closed(ConnectionId),
-    /// Time has passed.
-    Time,
-}
-
-/// What a session wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Make a connection to the peer.
-    Dial,
-    /// Forget the connection being made.
-    CancelDial,
-    /// Send bytes.
-    Send(ConnectionId, Vec<u8>),
-    /// Close a connection, after what has been sent on it. No event of it is wanted any more.
-    Close(ConnectionId),
-    /// The session is up: routes can be sent on this connection.
-    Up(ConnectionId, Negotiated),
-    /// The peer's routes.
-    Update(Update),
-    /// The peer asks for routes, or marks their repetition.
-    RouteRefresh(RouteRefresh),
-    /// The session was up and is not any more.
-    Down(Down),
-    /// A connection failed before the session was up.
-    Failed(Reason),
-}
-
-/// The end of a session that was up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Down {
-    /// Why.
-    pub reason: Reason,
-    /// Whether the peer is expected back with its routes, and they are to be kept meanwhile (RFC 4724, 8538).
-    pub graceful: bool,
-}
-
-/// Why a connection or session ended.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
-    /// The connection could not be made.
-    #[error("no connection could be made")]
-    Unreachable,
-    /// The connection ended without a word.
-    #[error("the connection was closed")]
-    Closed,
-    /// The peer has made a new connection while the session was up: it has restarted.
-    #[error("the peer has begun anew")]
-    Replaced,
-    /// The peer said why.
-    #[error("received NOTIFICATION {0}")]
-    Received(Notification),
-    /// This side said why.
-    #[error("sent NOTIFICATION {0}")]
-    Sent(Notification),
-    /// It is not wanted any more, and nothing was said.
-    #[error("stopped")]
-    Stopped,
-    /// The other of two connections is kept.
-    #[error("the other of two connections is kept")]
-    Collision,
-}
 
 /// The state of a session, by RFC 4271.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,11 +12,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Encoding, nlri,
+    announcement::{Announcement, NextHop},
+    defect::{Consequence, Defect},
+    encoding::Encoding,
+    nlri,
     notification::{Notification, code, update},
     open::AS_TRANS,
     reader::Reader,
-    update::{Announcement, Consequence, Defect, NextHop},
 };
 use crate::{
     attributes::{

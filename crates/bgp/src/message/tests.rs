@@ -16,7 +16,7 @@ use crate::{
     attributes::{
         AsPath, Attributes, Community, LargeCommunity, Origin, Segment, SegmentKind, UnknownAttribute,
     },
-    family::{Family, FamilyCode, Nlri},
+    family::{Family, FamilyCode, FamilySet, Nlri},
 };
 
 fn encoding() -> Encoding {

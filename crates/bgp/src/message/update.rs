@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! UPDATE (RFC 4271 4.3, RFC 4760): routes announced and withdrawn, and how defects are dealt with (RFC 7606).
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::{
-    Encoding,
+    announcement::{Announcement, NextHop},
     attribute_reader::Parsed,
+    defect::{Consequence, Defect},
+    encoding::Encoding,
     nlri,
     notification::{Notification, code, update},
     reader::Reader,
@@ -28,53 +30,6 @@ pub struct Update {
     pub end_of_rib: Option<Family>,
     /// What was wrong and did not end the session.
     pub defects: Vec<Defect>,
-}
-
-/// Routes with one next hop.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Announcement {
-    /// Where to send.
-    pub next_hop: NextHop,
-    /// What for.
-    pub nlri: Vec<Nlri>,
-}
-
-/// A next hop as announced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NextHop {
-    /// The address; for IPv6 the global one.
-    pub address: IpAddr,
-    /// The link-local address that came with a global IPv6 one (RFC 2545 3).
-    pub link_local: Option<Ipv6Addr>,
-}
-
-impl From<IpAddr> for NextHop {
-    fn from(address: IpAddr) -> Self {
-        Self {
-            address,
-            link_local: None,
-        }
-    }
-}
-
-/// A defect that did not end the session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Defect {
-    /// Type of the attribute; 0 for the list of them.
-    pub attribute: u8,
-    /// What it cost.
-    pub consequence: Consequence,
-    /// What was wrong.
-    pub text: &'static str,
-}
-
-/// What a defect costs (RFC 7606 2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Consequence {
-    /// The routes of the message count as withdrawn.
-    TreatAsWithdraw,
-    /// The attribute is left out.
-    AttributeDiscard,
 }
 
 impl Update {

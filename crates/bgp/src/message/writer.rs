@@ -5,12 +5,12 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{
-    Encoding,
+    announcement::NextHop,
     attribute_reader::{flag, kind},
+    encoding::Encoding,
     header::{self, begin, end},
     nlri,
     open::AS_TRANS,
-    update::NextHop,
 };
 use crate::{
     attributes::{AsPath, Attributes, Origin, SegmentKind},

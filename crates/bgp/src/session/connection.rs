@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use super::{ConnectionId, Reason, SessionConfig, Time, negotiation::Negotiated};
+use super::{
+    config::{ConnectionId, SessionConfig, Time},
+    event::Reason,
+    negotiation::Negotiated,
+};
 use crate::message::{
     Encoding, Message, Notification, frame,
     notification::{cease, code},

@@ -3,7 +3,7 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use super::SessionConfig;
+use super::config::SessionConfig;
 use crate::{
     family::{AFI_IPV6, Family, FamilySet},
     message::{
@@ -11,19 +11,6 @@ use crate::{
         notification::{code, open as error},
     },
 };
-
-/// Graceful restart as offered (RFC 4724 3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RestartOffer {
-    /// How long the peer is to keep routes while this side is away; whole seconds, at most 4095.
-    pub time: Duration,
-    /// Families whose forwarding goes on over a restart; offered for all families.
-    pub forwarding: FamilySet,
-    /// This side has restarted and not yet heard everybody (R bit).
-    pub restarted: bool,
-    /// NOTIFICATION and hold timer expiry count as restarts, too (RFC 8538).
-    pub notification: bool,
-}
 
 /// What both sides have agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]

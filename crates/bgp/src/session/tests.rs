@@ -2,11 +2,11 @@
 //! Two sessions in a simulated network with a clock of its own: delays, reordered events, silent cuts, half-open
 //! connections. Each scenario has a seed, which a failure names.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::*;
 use crate::{
-    family::Family,
+    family::{Family, FamilySet},
     message::{
         Capability, EncodedAttributes, NextHop, Open, announce, end_of_rib, notification::open as open_error,
     },
