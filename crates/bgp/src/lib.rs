@@ -4,8 +4,10 @@
 //! - [`family`], [`attributes`]: the values a route is made of.
 //! - [`message`]: messages as bytes and back, errors as RFC 7606 wants them.
 //! - [`session`]: one peer: connections, state machine, collisions, timers.
+//! - [`best_path`]: which of several paths is used.
 
 pub mod attributes;
+pub mod best_path;
 pub mod family;
 pub mod message;
 pub mod session;
