@@ -6,7 +6,8 @@ HOST_TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 # The plugins are static, at a fixed address: they save the dynamic loader's time at every container start.
 PLUGIN_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C force-unwind-tables=no -C link-arg=-Wl,--no-eh-frame-hdr
 PLUGIN_ENV    = RUSTFLAGS="$${RUSTFLAGS:-} $(PLUGIN_FLAGS)" CFLAGS="$${CFLAGS:-} -fno-asynchronous-unwind-tables"
-PLUGIN_DIR  := target/$(HOST_TARGET)/plugin
+TARGET_DIR  := $(abspath $(or $(CARGO_TARGET_DIR),target))
+PLUGIN_DIR  := $(TARGET_DIR)/$(HOST_TARGET)/plugin
 PLUGINS     := calico calico-ipam
 
 CNI_BIN_DIR  ?= /opt/cni/bin
@@ -21,14 +22,14 @@ build: ## the two plugins, as they are installed
 	@ls -l $(addprefix $(PLUGIN_DIR)/,$(PLUGINS)) | awk '{printf "%s  %.2f MB\n", $$NF, $$5/1e6}'
 
 demo: build ## a host in namespaces, containers on it, and everything gone again
-	CALICO_BIN_DIR="$(CURDIR)/$(PLUGIN_DIR)" cargo run --locked --quiet -p testbed --bin playground
+	CALICO_BIN_DIR="$(PLUGIN_DIR)" cargo run --locked --quiet -p testbed --bin playground
 
 test: tools build ## everything, real runtimes included; as root
 	.ci/peers
-	@rm -f target/skipped-tests
-	TESTBED_SKIPS="$(CURDIR)/target/skipped-tests" CALICO_BIN_DIR="$(CURDIR)/$(PLUGIN_DIR)" \
+	@mkdir -p "$(TARGET_DIR)" && rm -f "$(TARGET_DIR)/skipped-tests"
+	TESTBED_SKIPS="$(TARGET_DIR)/skipped-tests" CALICO_BIN_DIR="$(PLUGIN_DIR)" \
 	  cargo nextest run --locked --workspace --no-fail-fast
-	@if [ -s target/skipped-tests ]; then echo "SKIPPED, because of what this machine lacks:"; cat target/skipped-tests; fi
+	@if [ -s "$(TARGET_DIR)/skipped-tests" ]; then echo "SKIPPED, because of what this machine lacks:"; cat "$(TARGET_DIR)/skipped-tests"; fi
 	cargo test --locked --workspace --doc --quiet
 
 lint: ## clippy with the choices made in Cargo.toml, and the documentation builds
@@ -50,7 +51,7 @@ deny: ## licences, bans and sources of what we link; advisories where their data
 bench: build ## against ptp + host-local and against the bare kernel operations
 	.ci/peers
 	$(PLUGIN_ENV) cargo build --locked --profile plugin --target $(HOST_TARGET) -p bench
-	CALICO_BIN_DIR="$(CURDIR)/$(PLUGIN_DIR)" $(PLUGIN_DIR)/bench
+	CALICO_BIN_DIR="$(PLUGIN_DIR)" $(PLUGIN_DIR)/bench
 
 fuzz: ## each target of fuzz/ for FUZZ_SECONDS, from the inputs in testdata/fuzz; what it finds is in fuzz/artifacts
 	@command -v cargo-fuzz >/dev/null || { echo "installing cargo-fuzz"; cargo install --quiet --locked cargo-fuzz; }

@@ -6,7 +6,7 @@ use std::{mem::ManuallyDrop, net::IpAddr};
 
 use calico_ipam::{
     assign,
-    attachment::{AttachedAddress, Attachment},
+    attachment::{AttachedAddress, AttachedDns, Attachment},
     cluster, interface_record, live,
     log::Log,
     plugin::{KNOWN_ARGS, check_allocations, require_names},
@@ -31,6 +31,9 @@ use crate::{
     wiring::{self, Built},
     workload::{Wiring, Workload},
 };
+
+/// RFC 8200 5; the kernel has no IPv6 on an interface below it.
+const IPV6_MINIMUM_MTU: u32 = 1280;
 
 /// Serves ADD.
 pub fn add(config: &Config, log: &Log, call: &Call, request: &Request) -> Result<AddResult, Error> {
@@ -116,6 +119,10 @@ impl Context<'_> {
 
         let mut plan = self.plan(&choice.name, mac, mtu, &obtained.addresses);
         plan.replaces_any = choice.is_ours;
+        if let Some(mtu) = mtu.filter(|mtu| plan.has_v6() && *mtu < IPV6_MINIMUM_MTU) {
+            let message = format!("an MTU of {mtu} is too small for IPv6, which needs {IPV6_MINIMUM_MTU}");
+            return Err(Error::new(Code::InvalidConfig, message).details("raise \"mtu\", or do without IPv6"));
+        }
         match wiring::build(&plan, &self.namespace, &mut host, session.log, &mut undo)? {
             Built::Yes => {}
             Built::NameTaken => {
@@ -178,7 +185,7 @@ impl Context<'_> {
                 workload.id.handle()
             ));
             plan.mac = found;
-            return Ok(Some(self.result(&plan, Dns::default())));
+            return Ok(Some(self.result(&plan, attachment.dns.clone().into())));
         }
         session.log.warning(format_args!(
             "{}: the interface is gone or damaged; rebuilding it",
@@ -191,6 +198,13 @@ impl Context<'_> {
         let rebuilt = Attachment::moved(&entry.value, self.request.netns.as_deref(), &mac);
         session.commit(vec![Write::update(entry.key.clone(), &rebuilt, entry.revision)])?;
         let failed = |problem: kernel::Error| calico_ipam::error::kernel(&problem);
+        if interface_record::owned(session, &workload.id, &name)?.is_none() {
+            let message = format!(
+                "{name} is the interface of a later sandbox of {} now",
+                workload.id.handle()
+            );
+            return Err(Error::new(Code::InvalidConfig, message).details("run DEL of this sandbox"));
+        }
         host.delete_link_by_name(&name).map_err(failed)?;
         self.remove_own_leftover()?;
         let mut undo = Undo::new(session.log);
@@ -199,7 +213,7 @@ impl Context<'_> {
         }
         self.require_record(&name)?;
         undo.keep();
-        Ok(Some(self.result(&plan, Dns::default())))
+        Ok(Some(self.result(&plan, attachment.dns.clone().into())))
     }
 
     /// Addresses and all records, in one commit.
@@ -230,8 +244,10 @@ impl Context<'_> {
         let _lock = session.lock()?;
         let choice = interface_name::choose(session, workload, &config.interface_prefix, taken)?;
         let (endpoint, random) = (self.stored_endpoint()?, cluster::random()?);
+        let dns = delegated.as_ref().map(|obtained| obtained.dns.clone());
+        let dns = AttachedDns::from(dns.unwrap_or_default());
         let mut records = |addresses: &[AttachedAddress]| {
-            self.records(&choice, mac, mtu, addresses, endpoint.as_ref(), random)
+            self.records(&choice, (mac, mtu), addresses, &dns, endpoint.as_ref(), random)
         };
         let obtained = match delegated {
             Some(obtained) => {
@@ -298,9 +314,9 @@ impl Context<'_> {
     fn records(
         &self,
         choice: &Choice,
-        mac: MacAddress,
-        mtu: Option<u32>,
+        (mac, mtu): (MacAddress, Option<u32>),
         attached: &[AttachedAddress],
+        dns: &AttachedDns,
         stored_endpoint: Option<&Entry>,
         random: [u8; 16],
     ) -> Vec<Write> {
@@ -339,6 +355,7 @@ impl Context<'_> {
             addresses: attached.to_vec(),
             delegated_ipam: (!config.is_own_ipam()).then(|| config.ipam_type.clone()),
             endpoint: endpoint.as_ref().map(|endpoint| endpoint.key().to_string()),
+            dns: dns.clone(),
         };
         let mut writes = vec![Write::create(workload.id.key(), &attachment)];
         writes.extend(choice.write.clone());

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use cni_plugin::Dns;
 use model::{Key, LocalTable};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -112,6 +113,59 @@ pub struct Attachment {
     /// Key of the workload endpoint written with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// Resolver settings of another IPAM plugin, which a repeated ADD returns again.
+    #[serde(skip_serializing_if = "AttachedDns::is_empty")]
+    pub dns: AttachedDns,
+}
+
+/// Resolver settings as an IPAM plugin gave them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AttachedDns {
+    nameservers: Vec<String>,
+    domain: String,
+    search: Vec<String>,
+    options: Vec<String>,
+}
+
+impl AttachedDns {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl From<Dns> for AttachedDns {
+    fn from(dns: Dns) -> Self {
+        let Dns {
+            nameservers,
+            domain,
+            search,
+            options,
+        } = dns;
+        Self {
+            nameservers,
+            domain,
+            search,
+            options,
+        }
+    }
+}
+
+impl From<AttachedDns> for Dns {
+    fn from(dns: AttachedDns) -> Self {
+        let AttachedDns {
+            nameservers,
+            domain,
+            search,
+            options,
+        } = dns;
+        Self {
+            nameservers,
+            domain,
+            search,
+            options,
+        }
+    }
 }
 
 /// A pod's name.

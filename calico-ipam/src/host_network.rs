@@ -5,7 +5,7 @@
 use std::{cell::RefCell, fs, net::IpAddr};
 
 use ipam::{HostNetwork, HostNetworkError, Occupied};
-use kernel::{Netlink, RouteKind};
+use kernel::{Netlink, RouteFilter, RouteKind};
 use model::prefix;
 
 /// Reads from the kernel on demand; one socket for all questions.
@@ -56,6 +56,22 @@ impl HostNetwork for KernelNetwork {
                 occupied.push(Occupied {
                     prefix: address.prefix.trunc(),
                     what: format!("network of {name}"),
+                });
+            }
+        }
+        for route in self.ask(|socket| socket.routes(RouteFilter::default()))? {
+            let name = links
+                .iter()
+                .find(|link| Some(link.index) == route.interface)
+                .map_or("", |link| &link.name);
+            let from_pool = POOL_DEVICES.iter().any(|device| name.starts_with(device));
+            let on_link = route.kind == RouteKind::Unicast && route.gateway.is_none() && !name.is_empty();
+            // A default route without a gateway is the way out, not a neighbourhood.
+            let is_default = route.destination.prefix_len() == 0;
+            if on_link && !from_pool && !is_default && !is_link_local(route.destination.addr()) {
+                occupied.push(Occupied {
+                    prefix: route.destination,
+                    what: format!("on-link prefix of {name}"),
                 });
             }
         }

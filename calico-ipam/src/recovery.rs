@@ -57,7 +57,8 @@ pub fn reconcile(session: &Session<'_>) -> Result<(), Error> {
     for interface in &live {
         adopt(session, interface)?;
     }
-    release_dead(session, &live)?;
+    let rebooted = found.is_some_and(|found| found.boot != wanted.boot);
+    release_dead(session, &live, rebooted)?;
     let write = match entry {
         Some(entry) => Write::update(key.clone(), &wanted, entry.revision),
         None => Write::create(key.clone(), &wanted),
@@ -155,15 +156,14 @@ fn adopt(session: &Session<'_>, live: &LiveInterface) -> Result<(), Error> {
 }
 
 /// Releases the attachments whose interface and namespace are both gone, as after a reboot.
-fn release_dead(session: &Session<'_>, live: &[LiveInterface]) -> Result<(), Error> {
+fn release_dead(session: &Session<'_>, live: &[LiveInterface], rebooted: bool) -> Result<(), Error> {
     for (id, attachment, entry) in session.attachments("")? {
         let interface = live.iter().any(|live| {
             live.id.as_ref() == Some(&id) || Some(&live.name) == attachment.host_interface.as_ref()
         });
-        let namespace = attachment
-            .namespace_path
-            .as_deref()
-            .is_some_and(|path| !live::is_gone(path));
+        // No namespace outlives a boot, though its path may lead to another by now (`/proc/<pid>/ns/net`).
+        let path = attachment.namespace_path.as_deref().filter(|_| !rebooted);
+        let namespace = path.is_some_and(|path| !live::is_gone(path));
         if !interface && !namespace {
             session.log.info(format_args!(
                 "releasing {} {}: its container is gone",

@@ -128,13 +128,13 @@ impl AddressSettings {
 /// The plugins work on the node store alone. What a configuration for etcd or Kubernetes needs besides, routed-agent
 /// brings; until a version with it is installed, such a configuration is refused instead of half followed.
 fn require_embedded(fields: &Fields<'_>, environment: &Environment) -> Result<(), Error> {
-    let etcd = fields.text("etcd_endpoints")?.is_some()
-        || fields.text("etcd_discovery_srv")?.is_some()
-        || environment.get("ETCD_ENDPOINTS").is_some();
+    let etcd = fields.text("etcd_endpoints")?.is_some() || fields.text("etcd_discovery_srv")?.is_some();
+    let variable_means_etcd = !etcd && environment.get("ETCD_ENDPOINTS").is_some();
     let kubernetes = fields.object("kubernetes")?.text("kubeconfig")?.is_some();
     let (origin, found) = match (fields.text("datastore_type")?, environment.get("DATASTORE_TYPE")) {
         (Some(found), _) => ("\"datastore_type\"", found),
-        (None, Some(found)) => ("DATASTORE_TYPE", found),
+        (None, Some(found)) => ("environment variable DATASTORE_TYPE", found),
+        (None, None) if variable_means_etcd => ("environment variable ETCD_ENDPOINTS means etcd", "etcdv3"),
         (None, None) if etcd => ("\"etcd_endpoints\" means \"datastore_type\"", "etcdv3"),
         (None, None) if kubernetes => ("\"kubernetes.kubeconfig\" means \"datastore_type\"", "kubernetes"),
         (None, None) => return Ok(()),
@@ -146,10 +146,12 @@ fn require_embedded(fields: &Fields<'_>, environment: &Environment) -> Result<()
         }
         _ => "is not a datastore; set \"embedded\"",
     };
-    Err(Error::new(
-        Code::InvalidConfig,
-        format!("network configuration: {origin}: {found:?} {problem}"),
-    ))
+    let (code, place) = if origin.starts_with("environment") {
+        (Code::InvalidEnvironment, "")
+    } else {
+        (Code::InvalidConfig, "network configuration: ")
+    };
+    Err(Error::new(code, format!("{place}{origin}: {found:?} {problem}")))
 }
 
 fn absolute(

@@ -283,3 +283,82 @@ fn what_is_no_regular_file_is_neither_replaced_nor_waited_for() {
         );
     }
 }
+
+#[test]
+fn a_repeated_add_of_an_older_sandbox_leaves_its_successor_alone() {
+    if !is_root() {
+        return;
+    }
+    let (host, _) = host();
+    let (old, new) = (Namespace::new("c"), Namespace::new("c"));
+    let config = host.config(false);
+    let pod = "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0";
+    add_with(&host, "old", &old, &config, pod).ok();
+    let result = add_with(&host, "new", &new, &config, pod).ok();
+    let answer = add_with(&host, "old", &old, &config, pod);
+    assert_eq!(answer.json["code"], 7, "{}", answer.json);
+    let mut check = host.command("CHECK", "new", Some(&new.path()), 0);
+    check.env("CNI_ARGS", pod);
+    let mut config = config;
+    config["prevResult"] = result;
+    Host::finish(check, &config).ok();
+}
+
+#[test]
+fn no_block_is_claimed_inside_a_prefix_that_is_on_link_by_a_route_only() {
+    if !is_root() {
+        return;
+    }
+    let (host, outside, container) = (Host::new(), Namespace::new("o"), Namespace::new("c"));
+    let inside = &host.namespace.0;
+    ip(&[
+        "-n", inside, "link", "add", "up0", "type", "veth", "peer", "name", "down0", "netns", &outside.0,
+    ]);
+    ip(&["-n", inside, "link", "set", "up0", "up"]);
+    ip(&[
+        "-n",
+        inside,
+        "route",
+        "add",
+        "192.168.0.0/16",
+        "dev",
+        "up0",
+        "scope",
+        "link",
+    ]);
+    let result = host.add("abc", &container).ok();
+    let address = crate::host::address(&result);
+    assert!(
+        address.starts_with("172.16."),
+        "{address}: the default pool avoids what is on link"
+    );
+}
+
+#[test]
+fn variables_of_the_datastore_are_named() {
+    if !is_root() {
+        return;
+    }
+    let (host, container) = host();
+    for (variable, value) in [
+        ("DATASTORE_TYPE", "foo"),
+        ("ETCD_ENDPOINTS", "http://127.0.0.1:1"),
+    ] {
+        let mut command = host.command("ADD", "abc", Some(&container.path()), 0);
+        command.env(variable, value);
+        let answer = Host::finish(command, &host.config(false));
+        assert_refused(&host, &container, &answer, 4, &[variable]);
+    }
+}
+
+#[test]
+fn an_mtu_that_ipv6_cannot_have_is_named() {
+    if !is_root() {
+        return;
+    }
+    let (host, container) = host();
+    let mut config = host.config(true);
+    config["mtu"] = json!(1000);
+    let answer = host.run("ADD", "abc", Some(&container.path()), &config, 0);
+    assert_refused(&host, &container, &answer, 7, &["MTU of 1000", "1280"]);
+}

@@ -91,3 +91,24 @@ fn a_del_killed_at_any_step_leaves_no_delegated_address() {
     }
     panic!("DEL never ended");
 }
+
+#[test]
+fn a_repeated_add_returns_the_resolver_settings_again() {
+    if !is_root() || !is_installed() {
+        return;
+    }
+    let (host, folder) = (
+        Host::new(),
+        tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
+    );
+    let resolver = folder.path().join("resolv.conf");
+    fs::write(&resolver, "nameserver 9.9.9.9\nsearch example.org\n").unwrap();
+    let mut config = config(&host, folder.path());
+    config["ipam"]["resolvConf"] = json!(resolver);
+    let container = Namespace::new("c");
+    let run = |verb| host.run(verb, "abc", Some(&container.path()), &config, 0).ok();
+    let first = run("ADD");
+    assert_eq!(first["dns"]["nameservers"], json!(["9.9.9.9"]), "{first}");
+    assert_eq!(run("ADD"), first);
+    run("DEL");
+}
