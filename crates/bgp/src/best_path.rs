@@ -22,7 +22,7 @@
 use std::{
     cmp::{Ordering, Reverse},
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
+    ops::Deref,
 };
 
 use crate::attributes::{Attributes, Origin};
@@ -32,9 +32,9 @@ pub const DEFAULT_LOCAL_PREF: u32 = 100;
 
 /// A path to a prefix, with what is known of whoever it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// Its attributes.
-    pub attributes: Arc<Attributes>,
+pub struct Candidate<A> {
+    /// Its attributes, owned or borrowed.
+    pub attributes: A,
     /// Where it came from.
     pub source: Source,
     /// Cost to its next hop; `None` if that cannot be reached.
@@ -71,7 +71,7 @@ pub struct Selection {
 }
 
 /// Chooses among the paths to one prefix; at most `limit` of them share the traffic.
-pub fn select(candidates: &[Candidate], limit: usize) -> Selection {
+pub fn select<A: Deref<Target = Attributes>>(candidates: &[Candidate<A>], limit: usize) -> Selection {
     let usable: Vec<usize> = (0..candidates.len())
         .filter(|place| candidates[*place].cost.is_some())
         .collect();
@@ -116,7 +116,9 @@ pub fn select(candidates: &[Candidate], limit: usize) -> Selection {
 }
 
 /// Steps 2 to 6; the least is the best.
-fn before_med(candidate: &Candidate) -> (bool, Reverse<u32>, bool, usize, Origin) {
+fn before_med<A: Deref<Target = Attributes>>(
+    candidate: &Candidate<A>,
+) -> (bool, Reverse<u32>, bool, usize, Origin) {
     let attributes = &candidate.attributes;
     (
         candidate.long_stale,
@@ -127,23 +129,25 @@ fn before_med(candidate: &Candidate) -> (bool, Reverse<u32>, bool, usize, Origin
     )
 }
 
-fn med(candidate: &Candidate) -> u32 {
+fn med<A: Deref<Target = Attributes>>(candidate: &Candidate<A>) -> u32 {
     candidate.attributes.med.unwrap_or_default()
 }
 
 /// Whether the MEDs of two paths mean the same.
-fn same_neighbour(one: &Candidate, other: &Candidate) -> bool {
+fn same_neighbour<A: Deref<Target = Attributes>>(one: &Candidate<A>, other: &Candidate<A>) -> bool {
     one.attributes.as_path.neighbour() == other.attributes.as_path.neighbour()
 }
 
 /// Steps 8 and 9.
-fn after_med(candidate: &Candidate) -> (bool, u32) {
+fn after_med<A: Deref<Target = Attributes>>(candidate: &Candidate<A>) -> (bool, u32) {
     let internal = matches!(candidate.source, Source::Peer { internal: true, .. });
     (internal, candidate.cost.unwrap_or(u32::MAX))
 }
 
 /// Steps 10 to 12; equal for one path only.
-fn tie_break(candidate: &Candidate) -> (Ipv4Addr, usize, Option<IpAddr>, Option<u32>) {
+fn tie_break<A: Deref<Target = Attributes>>(
+    candidate: &Candidate<A>,
+) -> (Ipv4Addr, usize, Option<IpAddr>, Option<u32>) {
     let Attributes {
         originator_id,
         cluster_list,

@@ -82,6 +82,13 @@ impl Session {
         &self.config
     }
 
+    /// The own restart is over: later OPENs do not speak of it any more (RFC 4724 4.1).
+    pub fn restart_is_over(&mut self) {
+        if let Some(restart) = &mut self.config.graceful_restart {
+            restart.restarted = false;
+        }
+    }
+
     /// Its state: that of its most advanced connection.
     pub fn state(&self) -> SessionState {
         let furthest = self.connections.iter().map(|connection| connection.state).max();
@@ -141,7 +148,8 @@ impl Session {
         self.cancel_dial(actions);
         for connection in mem::take(&mut self.connections) {
             if let Some(notification) = notification {
-                actions.push(Action::Send(connection.id, notification.to_bytes()));
+                let sent = connection.for_good(&self.config, notification);
+                actions.push(Action::Send(connection.id, sent.to_bytes()));
             }
             actions.push(Action::Close(connection.id));
             if connection.state == State::Established {

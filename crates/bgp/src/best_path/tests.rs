@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::attributes::AsPath;
 
 /// A path from an external peer with nothing special about it; `number` tells it from others and makes it worse.
-fn path(number: u8) -> Candidate {
+fn path(number: u8) -> Candidate<Arc<Attributes>> {
     Candidate {
         attributes: Arc::new(Attributes {
             as_path: AsPath::sequence([65_001]),
@@ -22,14 +24,14 @@ fn path(number: u8) -> Candidate {
     }
 }
 
-fn with(number: u8, change: impl FnOnce(&mut Attributes)) -> Candidate {
+fn with(number: u8, change: impl FnOnce(&mut Attributes)) -> Candidate<Arc<Attributes>> {
     let mut candidate = path(number);
     change(Arc::make_mut(&mut candidate.attributes));
     candidate
 }
 
 /// The same path from an internal peer.
-fn internal(mut candidate: Candidate) -> Candidate {
+fn internal(mut candidate: Candidate<Arc<Attributes>>) -> Candidate<Arc<Attributes>> {
     if let Source::Peer { internal, .. } = &mut candidate.source {
         *internal = true;
     }
@@ -210,7 +212,7 @@ fn equal_paths_share_the_traffic_up_to_a_limit() {
     );
     assert_eq!(select(&paths, 2).multipath, [1, 3], "those that would win");
     assert_eq!(select(&paths, 0).multipath, [1], "at least the best");
-    assert_eq!(select(&[], 16), Selection::default());
+    assert_eq!(select::<Arc<Attributes>>(&[], 16), Selection::default());
     let unreachable = Candidate {
         cost: None,
         ..path(1)
@@ -228,7 +230,7 @@ prop_compose! {
         neighbours in prop::collection::vec(1_u32..4, 1..3),
         med in prop::option::of(0_u32..3),
         path_id in prop::option::of(0_u32..3),
-    ) -> Candidate {
+    ) -> Candidate<Arc<Attributes>> {
         let mut candidate = with(number, |attributes| {
             attributes.local_pref = local_pref;
             attributes.as_path = AsPath::sequence(neighbours);
@@ -247,7 +249,7 @@ proptest! {
             .prop_flat_map(|candidates| (Just(candidates.clone()), Just(candidates).prop_shuffle())),
     ) {
         let (one, other) = (select(&candidates, 16), select(&shuffled, 16));
-        let chosen = |candidates: &[Candidate], selection: &Selection| selection.best.map(|best| {
+        let chosen = |candidates: &[Candidate<Arc<Attributes>>], selection: &Selection| selection.best.map(|best| {
             let candidate = &candidates[best];
             (before_med(candidate), med(candidate), after_med(candidate), tie_break(candidate))
         });

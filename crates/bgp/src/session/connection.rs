@@ -153,6 +153,32 @@ impl Connection {
             .is_some_and(|negotiated| negotiated.peer_restart.is_some())
     }
 
+    /// Whether both sides take a NOTIFICATION for a restart (RFC 8538 2).
+    fn survives_notifications(&self, config: &SessionConfig) -> bool {
+        let theirs = self
+            .negotiated
+            .as_ref()
+            .and_then(|agreed| agreed.peer_restart.as_ref());
+        let own = config.graceful_restart.as_ref();
+        theirs.is_some_and(|theirs| theirs.notification) && own.is_some_and(|own| own.notification)
+    }
+
+    /// A NOTIFICATION that makes the peer drop the routes: as a hard reset where another would be taken for a restart
+    /// (RFC 8538 3.1).
+    pub(super) fn for_good(&self, config: &SessionConfig, notification: &Notification) -> Notification {
+        // A reset and a change of the configuration are restarts indeed.
+        let is_restart = matches!(
+            notification.subcode,
+            cease::RESET | cease::CONFIGURATION | cease::HARD_RESET
+        );
+        if !self.survives_notifications(config) || is_restart {
+            return notification.clone();
+        }
+        let mut data = vec![notification.code, notification.subcode];
+        data.extend(&notification.data);
+        Notification::new(code::CEASE, cease::HARD_RESET).with(data)
+    }
+
     /// Whether the peer's routes are to be kept after an end like this.
     pub(super) fn is_graceful_end(&self, config: &SessionConfig, reason: &Reason) -> bool {
         let Some(restart) = self
@@ -162,9 +188,7 @@ impl Connection {
         else {
             return false;
         };
-        // Both sides have to have said so (RFC 8538 2).
-        let own = config.graceful_restart.as_ref();
-        let notification = restart.notification && own.is_some_and(|own| own.notification);
+        let notification = self.survives_notifications(config);
         let is_hard = |found: &Notification| found.code == code::CEASE && found.subcode == cease::HARD_RESET;
         !restart.families.is_empty()
             && match reason {
