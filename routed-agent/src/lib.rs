@@ -1,2 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The daemon of a host: its sessions, its routes, its tunnels.
+
+pub mod encapsulation;
+pub mod facts;
+pub mod plan;
+pub mod planner;
+pub mod snapshot;

@@ -1,0 +1,559 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From what is known (store, kernel, BGP) to what should be: pure functions.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use bgp::{Attributes, speaker::RouteView};
+use ipnet::IpNet;
+use kernel::MacAddress;
+use model::{
+    AffinityState,
+    ip_pool::{EncapsulationMode, IpPoolSpec},
+};
+
+use crate::{
+    encapsulation::{self, Decision, Encapsulation, Remote},
+    facts::{Facts, Hop},
+    plan::{
+        Fixtures, PlannedRoute, Refusal, RouteOrigin, Routes, Tunnel, TunnelKind, VxlanPeer, Way, vxlan_mac,
+    },
+    snapshot::Snapshot,
+};
+
+/// What planning depends on besides store and kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choices {
+    /// This node.
+    pub node: String,
+    /// Name of the IPIP device.
+    pub ipip_device: Arc<str>,
+    /// Name of the VXLAN device.
+    pub vxlan_device: Arc<str>,
+    /// Name of the VXLAN device for IPv6.
+    pub vxlan6_device: Arc<str>,
+    /// MTU of the IPIP device; `None`: what fits.
+    pub ipip_mtu: Option<u32>,
+    /// MTU of the VXLAN device; `None`: what fits.
+    pub vxlan_mtu: Option<u32>,
+    /// MTU of the VXLAN device for IPv6; `None`: what fits.
+    pub vxlan6_mtu: Option<u32>,
+    /// VXLAN network identifier.
+    pub vxlan_id: u32,
+    /// UDP port of VXLAN.
+    pub vxlan_port: u16,
+    /// Metric of IPv4 routes.
+    pub metric_v4: u32,
+    /// Metric of IPv6 routes.
+    pub metric_v6: u32,
+    /// Routes to other hosts come from the store alone: BGP is off.
+    pub without_bgp: bool,
+}
+
+/// Everything that planning needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Planner<'a> {
+    /// The store.
+    pub snapshot: &'a Snapshot,
+    /// The kernel.
+    pub facts: &'a Facts,
+    /// Settings.
+    pub choices: &'a Choices,
+}
+
+/// What the MTU of the device below loses to a header, in bytes.
+const IPIP_OVERHEAD: u32 = 20;
+const VXLAN_OVERHEAD: u32 = 50;
+const VXLAN6_OVERHEAD: u32 = 70;
+/// Of a host whose device is not known.
+const UNKNOWN_MTU: u32 = 1460;
+
+/// Reason codes of routes that are not programmed.
+pub mod code {
+    /// The prefix is in a block of this node.
+    pub const OWN_BLOCK: &str = "overlaps-own-block";
+    /// The route would take traffic to an address that this host depends on.
+    pub const COVERS: &str = "covers-needed-address";
+    /// Somebody else on this host has the same route.
+    pub const FOREIGN: &str = "foreign-route";
+    /// There is no way to the next hop.
+    pub const UNREACHABLE: &str = "next-hop-unreachable";
+    /// The tunnel cannot be used yet.
+    pub const TUNNEL: &str = "tunnel-not-ready";
+}
+
+impl<'a> Planner<'a> {
+    fn local(&self, v6: bool) -> Option<IpNet> {
+        self.snapshot.node_address(&self.choices.node, v6)
+    }
+
+    fn metric(&self, prefix: &IpNet) -> u32 {
+        match prefix {
+            IpNet::V4(_) => self.choices.metric_v4,
+            IpNet::V6(_) => self.choices.metric_v6,
+        }
+    }
+
+    /// How traffic to a prefix travels, whatever leads to it. `next_hop` is what BGP says.
+    pub fn decide(&self, prefix: &IpNet, next_hop: Option<IpAddr>) -> (Decision, Option<&'a str>) {
+        let v6 = prefix.addr().is_ipv6();
+        let pool = self.snapshot.pool_of(prefix);
+        let pool = pool.map(|pool| (pool.metadata.name.as_str(), &pool.spec));
+        let owner = self.snapshot.owner_of(prefix).map(|owner| owner.node);
+        let node = owner.or_else(|| self.snapshot.node_by_address(next_hop?));
+        let remote = node.map_or(Remote::Router, |name| Remote::Node {
+            name,
+            address: self.snapshot.node_address(name, v6),
+        });
+        (encapsulation::decide(pool, self.local(v6), remote), node)
+    }
+
+    /// The route for what BGP has selected; `None` if nothing is to be programmed for it.
+    pub fn bgp_route(
+        &self,
+        prefix: &IpNet,
+        selected: &[RouteView<'_>],
+    ) -> Option<Result<PlannedRoute, Refusal>> {
+        let best = selected.first()?;
+        // Own routes are for announcing only.
+        best.peer?;
+        let next_hop = best.next_hop.map(|next_hop| next_hop.address);
+        let (decision, node) = self.decide(prefix, next_hop);
+        if self.in_vxlan_pool(prefix) {
+            // The store says where these are, with all that VXLAN needs to know besides.
+            return None;
+        }
+        if let Some(refusal) = self.refuse(prefix) {
+            return Some(Err(refusal));
+        }
+        let text = |what: String| -> Arc<str> { format!("{what}; {}", decision.reason).into() };
+        if decision.encapsulation == Encapsulation::Ipip {
+            let peer = node.and_then(|node| self.snapshot.node_address(node, false))?;
+            let reason = text(format!("block of node {} by BGP", node.unwrap_or_default()));
+            return Some(Ok(self.tunnelled(prefix, peer.addr(), RouteOrigin::Bgp, reason)));
+        }
+        let mut hops = BTreeSet::new();
+        let mut unreachable = Vec::new();
+        for path in selected {
+            let Some(next_hop) = path.next_hop else { continue };
+            match self.facts.resolve(next_hop.address) {
+                Some(found) => hops.extend(found),
+                None => unreachable.push(next_hop.address.to_string()),
+            }
+        }
+        if hops.is_empty() {
+            return Some(Err(Refusal {
+                code: code::UNREACHABLE,
+                text: format!("no route leads to next hop {}", unreachable.join(", ")),
+            }));
+        }
+        let through: Vec<String> = selected
+            .iter()
+            .filter_map(|path| path.next_hop.map(|next_hop| next_hop.address.to_string()))
+            .collect();
+        Some(Ok(PlannedRoute {
+            way: Way::Via {
+                hops: hops.into_iter().collect(),
+                onlink: false,
+            },
+            metric: self.metric(prefix),
+            source: None,
+            encapsulation: Encapsulation::Direct,
+            origin: RouteOrigin::Bgp,
+            reason: text(format!("BGP next hop {}", through.join(", "))),
+        }))
+    }
+
+    fn tunnelled(&self, prefix: &IpNet, peer: IpAddr, origin: RouteOrigin, reason: Arc<str>) -> PlannedRoute {
+        PlannedRoute {
+            way: Way::Via {
+                hops: vec![Hop {
+                    gateway: Some(peer),
+                    device: Arc::clone(&self.choices.ipip_device),
+                }],
+                onlink: true,
+            },
+            metric: self.metric(prefix),
+            source: None,
+            encapsulation: Encapsulation::Ipip,
+            origin,
+            reason,
+        }
+    }
+
+    /// Why a learned route must not be programmed.
+    fn refuse(&self, prefix: &IpNet) -> Option<Refusal> {
+        if let Some((block, _)) = self
+            .snapshot
+            .blocks_of(&self.choices.node)
+            .find(|(block, _)| block.contains(prefix))
+        {
+            let elsewhere = self
+                .snapshot
+                .owner_of(prefix)
+                .filter(|owner| owner.node != self.choices.node);
+            if elsewhere.is_none() {
+                return Some(Refusal {
+                    code: code::OWN_BLOCK,
+                    text: format!(
+                        "{prefix} is inside block {block}, which is this node's: somebody else announces it"
+                    ),
+                });
+            }
+        }
+        if let Some(address) = self.needed().find(|address| self.would_take(prefix, *address)) {
+            return Some(Refusal {
+                code: code::COVERS,
+                text: format!("{prefix} would take the traffic to {address}, which this host depends on"),
+            });
+        }
+        let metric = self.metric(prefix);
+        let same = |route: &&crate::facts::Underlay| {
+            let its = if prefix.addr().is_ipv6() {
+                route.metric.max(1)
+            } else {
+                route.metric
+            };
+            route.destination == *prefix && its == metric
+        };
+        self.facts.underlay.iter().find(same).map(|found| Refusal {
+            code: code::FOREIGN,
+            text: format!(
+                "a route to {prefix} with metric {metric} is there already, of protocol {}",
+                found.protocol
+            ),
+        })
+    }
+
+    /// Addresses that must stay where they are: own ones, gateways, other nodes.
+    fn needed(&self) -> impl Iterator<Item = IpAddr> + 'a {
+        let own = self.facts.addresses.iter().map(|(prefix, _)| prefix.addr());
+        let gateways = self.facts.underlay.iter().flat_map(|route| &route.hops);
+        let gateways = gateways.filter_map(|hop| hop.gateway);
+        let nodes = self
+            .snapshot
+            .nodes
+            .values()
+            .filter_map(|node| node.spec.bgp.as_ref());
+        let nodes = nodes
+            .flat_map(|bgp| [bgp.ipv4_address, bgp.ipv6_address])
+            .flatten();
+        own.chain(gateways).chain(nodes.map(|address| address.addr()))
+    }
+
+    /// Whether a route would be preferred to what leads to an address now.
+    fn would_take(&self, prefix: &IpNet, address: IpAddr) -> bool {
+        if !prefix.contains(&address) {
+            return false;
+        }
+        let is_link_local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+        let now = self
+            .facts
+            .lookup(address)
+            .map(|route| route.destination.prefix_len());
+        !is_link_local && now.is_some_and(|length| prefix.prefix_len() >= length)
+    }
+
+    /// Routes that the store alone decides: own blocks, own containers, VXLAN, and everything where BGP is off.
+    pub fn store_routes(&self) -> (Routes, BTreeMap<IpNet, Refusal>) {
+        let mut routes = Routes::new();
+        let mut refused = BTreeMap::new();
+        for block in self.snapshot.affinities.keys() {
+            let Some(owner) = self.snapshot.owner_of(block) else {
+                continue;
+            };
+            if owner.node != self.choices.node {
+                self.add_remote(*block, &mut routes, &mut refused);
+            }
+        }
+        for block in self.snapshot.blocks.values() {
+            let own_of_block = block.affinity.as_ref().map(|owner| owner.name().to_owned());
+            for (ordinal, index) in block.allocations.iter().enumerate() {
+                let Some(attribute) = index.and_then(|index| block.attributes.get(index)) else {
+                    continue;
+                };
+                let Some(node) = attribute.secondary.get("node") else {
+                    continue;
+                };
+                let is_elsewhere = Some(node) != own_of_block.as_ref() && *node != self.choices.node;
+                if is_elsewhere && let Some(address) = block.address(ordinal) {
+                    self.add_remote(IpNet::from(address), &mut routes, &mut refused);
+                }
+            }
+        }
+        for (block, state) in self.snapshot.blocks_of(&self.choices.node) {
+            // A block of a single address has no room for anything but its container.
+            if state != AffinityState::Pending && block.prefix_len() < block.max_prefix_len() {
+                routes.insert(block, self.blackhole(&block));
+            }
+        }
+        for (id, attachment) in &self.snapshot.attachments {
+            let Some(device) = attachment
+                .host_interface
+                .as_deref()
+                .filter(|_| id.node == self.choices.node)
+            else {
+                continue;
+            };
+            for attached in &attachment.addresses {
+                let prefix = IpNet::from(attached.address);
+                let route = PlannedRoute {
+                    way: Way::Container(device.into()),
+                    metric: if prefix.addr().is_ipv6() { 1024 } else { 0 },
+                    source: None,
+                    encapsulation: Encapsulation::Direct,
+                    origin: RouteOrigin::Container,
+                    reason: format!("container {} on network {}", id.container_id, id.network).into(),
+                };
+                routes.insert(prefix, route);
+            }
+        }
+        (routes, refused)
+    }
+
+    fn blackhole(&self, block: &IpNet) -> PlannedRoute {
+        PlannedRoute {
+            way: Way::Blackhole,
+            metric: self.metric(block),
+            source: None,
+            encapsulation: Encapsulation::Direct,
+            origin: RouteOrigin::OwnBlock,
+            reason: "block of this node: what no container has ends here".into(),
+        }
+    }
+
+    /// A route to another node's block or address, as far as that is the store's business.
+    fn add_remote(&self, prefix: IpNet, routes: &mut Routes, refused: &mut BTreeMap<IpNet, Refusal>) {
+        let (decision, node) = self.decide(&prefix, None);
+        let Some(node) = node else { return };
+        let is_ours = decision.encapsulation == Encapsulation::Vxlan || self.choices.without_bgp;
+        let v6 = prefix.addr().is_ipv6();
+        let Some(address) = self
+            .snapshot
+            .node_address(node, v6)
+            .filter(|_| is_ours || self.in_vxlan_pool(&prefix))
+        else {
+            return;
+        };
+        if let Some(refusal) = self.refuse(&prefix) {
+            refused.insert(prefix, refusal);
+            return;
+        }
+        let reason: Arc<str> = format!("block of node {node} by the store; {}", decision.reason).into();
+        let route = match decision.encapsulation {
+            Encapsulation::Ipip => Ok(self.tunnelled(&prefix, address.addr(), RouteOrigin::Store, reason)),
+            Encapsulation::Vxlan => self.vxlan_route(&prefix, node, reason),
+            Encapsulation::Direct => self.direct_route(&prefix, address.addr(), reason),
+        };
+        match route {
+            Ok(route) => drop(routes.insert(prefix, route)),
+            Err(refusal) => drop(refused.insert(prefix, refusal)),
+        }
+    }
+
+    fn in_vxlan_pool(&self, prefix: &IpNet) -> bool {
+        let pool = self.snapshot.pool_of(prefix);
+        pool.is_some_and(|pool| pool.spec.vxlan_mode != EncapsulationMode::Never)
+    }
+
+    fn direct_route(
+        &self,
+        prefix: &IpNet,
+        address: IpAddr,
+        reason: Arc<str>,
+    ) -> Result<PlannedRoute, Refusal> {
+        let hops = self.facts.resolve(address).ok_or_else(|| Refusal {
+            code: code::UNREACHABLE,
+            text: format!("no route leads to {address}"),
+        })?;
+        Ok(PlannedRoute {
+            way: Way::Via { hops, onlink: false },
+            metric: self.metric(prefix),
+            source: None,
+            encapsulation: Encapsulation::Direct,
+            origin: RouteOrigin::Store,
+            reason,
+        })
+    }
+
+    fn vxlan_route(&self, prefix: &IpNet, node: &str, reason: Arc<str>) -> Result<PlannedRoute, Refusal> {
+        let v6 = prefix.addr().is_ipv6();
+        let there = self.tunnel_address(node, v6).ok_or_else(|| Refusal {
+            code: code::TUNNEL,
+            text: format!("node {node} has no VXLAN tunnel address in the store yet"),
+        })?;
+        let device = if v6 {
+            &self.choices.vxlan6_device
+        } else {
+            &self.choices.vxlan_device
+        };
+        Ok(PlannedRoute {
+            way: Way::Via {
+                hops: vec![Hop {
+                    gateway: Some(there),
+                    device: Arc::clone(device),
+                }],
+                onlink: true,
+            },
+            metric: self.metric(prefix),
+            source: None,
+            encapsulation: Encapsulation::Vxlan,
+            origin: RouteOrigin::Store,
+            reason,
+        })
+    }
+
+    fn tunnel_address(&self, node: &str, v6: bool) -> Option<IpAddr> {
+        let spec = &self.snapshot.nodes.get(node)?.spec;
+        if v6 {
+            spec.ipv6_vxlan_tunnel_addr
+        } else {
+            spec.ipv4_vxlan_tunnel_addr
+        }
+    }
+
+    fn mac_of(&self, node: &str, v6: bool) -> MacAddress {
+        let spec = self.snapshot.nodes.get(node).map(|node| &node.spec);
+        let recorded = spec.and_then(|spec| {
+            if v6 {
+                spec.vxlan_tunnel_mac_addr_v6.as_deref()
+            } else {
+                spec.vxlan_tunnel_mac_addr.as_deref()
+            }
+        });
+        recorded
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_else(|| vxlan_mac(node, v6))
+    }
+
+    /// Pools that some encapsulation is asked for in.
+    fn has_pool(&self, wanted: Encapsulation, v6: bool) -> Option<&'a str> {
+        let asks =
+            |spec: &IpPoolSpec| spec.cidr.addr().is_ipv6() == v6 && encapsulation::of_pool(spec).0 == wanted;
+        let found = self.snapshot.pools.values().find(|pool| asks(&pool.spec));
+        found.map(|pool| pool.metadata.name.as_str())
+    }
+
+    /// Devices, far ends, firewall.
+    pub fn fixtures(&self) -> Fixtures {
+        let mut fixtures = Fixtures {
+            ipv6: self.local(true).is_some()
+                || self
+                    .snapshot
+                    .pools
+                    .values()
+                    .any(|pool| pool.spec.cidr.addr().is_ipv6()),
+            ..Fixtures::default()
+        };
+        let node = self.snapshot.nodes.get(&self.choices.node);
+        if let (Some(pool), Some(local)) = (self.has_pool(Encapsulation::Ipip, false), self.local(false)) {
+            let bgp = node.and_then(|node| node.spec.bgp.as_ref());
+            fixtures.tunnels.push(Tunnel {
+                name: Arc::clone(&self.choices.ipip_device),
+                kind: TunnelKind::Ipip,
+                mtu: self
+                    .choices
+                    .ipip_mtu
+                    .unwrap_or_else(|| self.host_mtu(local).saturating_sub(IPIP_OVERHEAD)),
+                address: bgp.and_then(|bgp| bgp.ipv4_ipip_tunnel_addr),
+                local: local.addr(),
+                reason: format!("pool {pool} uses IPIP"),
+            });
+            fixtures.firewall.ipip = true;
+        }
+        for v6 in [false, true] {
+            self.add_vxlan(v6, &mut fixtures);
+        }
+        for pool in self.snapshot.pools.values() {
+            fixtures.firewall.all_pools.insert(pool.spec.cidr);
+            if pool.spec.nat_outgoing && !pool.spec.disabled {
+                fixtures.firewall.nat_pools.insert(pool.spec.cidr);
+            }
+        }
+        let nodes = self
+            .snapshot
+            .nodes
+            .values()
+            .filter_map(|node| node.spec.bgp.as_ref());
+        let addresses = nodes
+            .flat_map(|bgp| [bgp.ipv4_address, bgp.ipv6_address])
+            .flatten();
+        fixtures.firewall.nodes = addresses.map(|address| address.addr()).collect();
+        fixtures
+    }
+
+    fn add_vxlan(&self, v6: bool, fixtures: &mut Fixtures) {
+        let (Some(pool), Some(local)) = (self.has_pool(Encapsulation::Vxlan, v6), self.local(v6)) else {
+            return;
+        };
+        let Some(parent) = self.facts.device_of(local.addr()) else {
+            return;
+        };
+        let (name, mtu, overhead) = if v6 {
+            (
+                &self.choices.vxlan6_device,
+                self.choices.vxlan6_mtu,
+                VXLAN6_OVERHEAD,
+            )
+        } else {
+            (&self.choices.vxlan_device, self.choices.vxlan_mtu, VXLAN_OVERHEAD)
+        };
+        fixtures.tunnels.push(Tunnel {
+            name: Arc::clone(name),
+            kind: TunnelKind::Vxlan {
+                id: self.choices.vxlan_id,
+                port: self.choices.vxlan_port,
+                parent: Arc::clone(&parent.name),
+                mac: self.mac_of(&self.choices.node, v6),
+            },
+            mtu: mtu.unwrap_or_else(|| self.host_mtu(local).saturating_sub(overhead)),
+            address: self.tunnel_address(&self.choices.node, v6),
+            local: local.addr(),
+            reason: format!("pool {pool} uses VXLAN"),
+        });
+        fixtures.firewall.vxlan_port = Some(self.choices.vxlan_port);
+        for other in self
+            .snapshot
+            .nodes
+            .keys()
+            .filter(|other| **other != self.choices.node)
+        {
+            let (Some(tunnel_address), Some(node)) = (
+                self.tunnel_address(other, v6),
+                self.snapshot.node_address(other, v6),
+            ) else {
+                continue;
+            };
+            fixtures.vxlan_peers.insert(VxlanPeer {
+                device: Arc::clone(name),
+                mac: self.mac_of(other, v6).0,
+                tunnel_address,
+                node_address: node.addr(),
+            });
+        }
+    }
+
+    fn host_mtu(&self, local: IpNet) -> u32 {
+        self.facts
+            .device_of(local.addr())
+            .map_or(UNKNOWN_MTU, |device| device.mtu)
+    }
+
+    /// The MTU for new containers: what fits through every encapsulation in use.
+    pub fn container_mtu(&self, fixtures: &Fixtures) -> Option<u32> {
+        let local = self.local(false).or_else(|| self.local(true))?;
+        let tunnels = fixtures.tunnels.iter().map(|tunnel| tunnel.mtu).min();
+        Some(tunnels.unwrap_or_else(|| self.host_mtu(local)))
+    }
+
+    /// The LOCAL_PREF of a route of a metric, by Calico's formula.
+    pub fn attributes(metric: u32) -> Attributes {
+        Attributes {
+            local_pref: Some(i32::MAX.cast_unsigned().saturating_sub(metric)),
+            ..Attributes::default()
+        }
+    }
+}
