@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How the daemon is configured. A setting comes from the first of these that has a usable value for it: the
 //! environment, the configuration file, the FelixConfiguration or BGPConfiguration of the node, that of the node's
-//! labels, that of all nodes (`default`), and the default of the setting. [`resolve`] is pure: whoever watches the
+//! labels, that of all nodes (`default`), and the default of the setting. What stands behind the value that counts is
+//! not judged. [`resolve`] is pure: whoever watches the
 //! sources calls it again, and [`Configuration::changes_since`] tells what is different.
 //!
 //! - [`registry`]: every setting, in one table, and [`Configuration`], their values with their origins.

@@ -41,7 +41,7 @@ pub fn settings_page(defaults: &Configuration) -> String {
          <!-- Made from routed-agent/src/configuration/registry.rs; `UPDATE_DOCS=1 cargo test -p routed-agent docs_are_in_step` writes it. -->\n\n\
          A setting has the first usable value of: environment, configuration file, the FelixConfiguration or BGPConfiguration `node.NAME`, a FelixConfiguration\n\
          whose `nodeSelector` selects the node (the oldest), the one named `default`, and the default below. A value that cannot be used is reported, and the next\n\
-         source counts; a variable with such a value keeps the daemon from starting. Empty is as good as absent. Names of variables that begin with `FELIX_`, keys\n\
+         source counts; a variable with such a value keeps the daemon from starting. Sources behind the one that counts are not looked at. Empty is as good as absent. Names of variables that begin with `FELIX_`, keys\n\
          of the file and words are read in any case. `none` takes back what a later source says, where a setting may be without value.\n\n\
          The file has the form of Calico's `felix.cfg`: `KEY = VALUE` below `[global]`, comments behind `#` or `;`. Keys of BGPConfiguration stand below `[bgp]`.\n\n\
          Times are seconds (`90`, `1.5`) or have units (`1m30s`). *Live*: a change takes effect at once; otherwise when the daemon starts again.\n",

@@ -34,11 +34,11 @@ pub trait Form {
     fn write(value: &Self::Value) -> String;
 }
 
-/// The text of a JSON value that has one.
+/// The text of a JSON value that has one. Fractions have none: an AS number 1.10 would have lost its zero.
 fn scalar(json: &Json) -> Option<String> {
     match json {
         Json::String(text) => Some(text.trim().to_owned()),
-        Json::Number(number) => Some(number.to_string()),
+        Json::Number(number) => (!number.is_f64()).then(|| number.to_string()),
         Json::Bool(flag) => Some(flag.to_string()),
         Json::Null | Json::Array(_) | Json::Object(_) => None,
     }
@@ -233,8 +233,10 @@ impl Form for HoldTime {
 
 /// An enumeration whose words are read in any case.
 pub trait Words: Copy + Debug + PartialEq + 'static {
-    /// The words, each with its meaning; the first word of a meaning is the one that is written.
+    /// The words, each with its meaning.
     const ALL: &'static [(&'static str, Self)];
+    /// Other writers' words, read but not offered.
+    const SYNONYMS: &'static [(&'static str, Self)] = &[];
 }
 
 /// One of the words of `T`.
@@ -250,7 +252,8 @@ impl<T: Words> Form for Word<T> {
     }
 
     fn read(text: &str) -> Option<T> {
-        let same = T::ALL.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+        let mut words = T::ALL.iter().chain(T::SYNONYMS);
+        let same = words.find(|(word, _)| word.eq_ignore_ascii_case(text));
         same.map(|(_, meaning)| *meaning)
     }
 

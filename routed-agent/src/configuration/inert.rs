@@ -59,9 +59,8 @@ pub const FELIX: &[Group] = &[
     Group { why: "interfaces are followed by notifications, only table main is written, and routes are always looked after", names: &[
         "interfaceRefreshInterval", "routeSyncDisabled", "routeTableRange", "routeTableRanges",
     ] },
-    Group { why: "endpoint status files and the MTU file are no conditions of this daemon", names: &[
-        "endpointStatusPathPrefix", "requireMTUFile",
-    ] },
+    Group { why: "this version writes no endpoint status files", names: &["endpointStatusPathPrefix"] },
+    Group { why: "the network configuration of the plugin has require_mtu_file", names: &["requireMTUFile"] },
     Group { why: "NAT is done by nftables in a table of our own, with its own way of refreshing; iptables is not used", names: &[
         "ipsetsRefreshInterval", "iptablesBackend", "iptablesFilterAllowAction", "iptablesFilterDenyAction",
         "iptablesLockProbeInterval=IptablesLockProbeIntervalMillis", "iptablesMangleAllowAction", "iptablesMarkMask",
@@ -128,8 +127,12 @@ pub const VARIABLES: &[Group] = &[
         names: &["CALICO_STARTUP_LOGLEVEL"],
     },
     Group {
-        why: "the plugins need no token, and write no endpoint status for this daemon",
-        names: &["CALICO_MANAGE_CNI", "CALICO_ENDPOINT_STATUS_PATH_PREFIX"],
+        why: "the plugins need no token",
+        names: &["CALICO_MANAGE_CNI"],
+    },
+    Group {
+        why: "this version writes no endpoint status files",
+        names: &["CALICO_ENDPOINT_STATUS_PATH_PREFIX"],
     },
 ];
 

@@ -10,7 +10,7 @@ pub enum Origin {
     Environment(String),
     /// This key of the configuration file, in this line (from 1).
     File {
-        /// As written.
+        /// As written; empty where the line has none.
         key: String,
         /// Line.
         line: usize,
@@ -34,6 +34,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Environment(name) => write!(f, "environment variable {}", Shown(name)),
+            Self::File { key, line } if key.is_empty() => write!(f, "configuration file line {line}"),
             Self::File { key, line } => write!(f, "configuration file line {line}, {}", Shown(key)),
             Self::FelixConfiguration(name) => write!(f, "FelixConfiguration {}", Shown(name)),
             Self::BgpConfiguration(name) => write!(f, "BGPConfiguration {}", Shown(name)),

@@ -94,7 +94,9 @@ impl Words for Severity {
         ("Info", Self::Info),
         ("Debug", Self::Debug),
         ("Trace", Self::Trace),
-        // Other writers' words.
+    ];
+
+    const SYNONYMS: &'static [(&'static str, Self)] = &[
         ("Warn", Self::Warning),
         ("Critical", Self::Fatal),
         ("Panic", Self::Fatal),
