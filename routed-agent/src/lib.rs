@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The daemon of a host: its sessions, its routes, its tunnels.
 
+pub mod configuration;
 pub mod encapsulation;
 pub mod facts;
 pub mod plan;
