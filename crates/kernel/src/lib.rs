@@ -8,6 +8,7 @@
 //! - [`pair`] creates veth and netkit pairs, [`link`] finds and alters links, [`address`], [`route`], [`rule`] and [`neighbour`]
 //!   do what their names say; each adds constructors to [`Request`] and methods to [`Netlink`].
 //! - [`netns`] opens, enters and makes network namespaces; [`sysctl`] reads and writes `/proc/sys`.
+//! - [`tcp`] sets the socket options of a routing protocol.
 //! - [`conntrack`] deletes the connections of an address; [`host`] answers what the host's way out is;
 //!   [`file_lock`] waits for a file lock; [`process`] is about this process.
 //!
@@ -34,6 +35,7 @@ pub mod route;
 pub mod rule;
 mod socket;
 pub mod sysctl;
+pub mod tcp;
 mod wire;
 
 pub use address::{Address, AddressFlags};
