@@ -137,8 +137,9 @@ fn address_message(kind: u16, flags: i32, link: LinkId<'_>, prefix: IpNet) -> Me
     message
 }
 
-fn parse_address(received: &Received<'_>) -> Option<Address> {
-    if received.kind != libc::RTM_NEWADDR {
+/// The address of an `RTM_NEWADDR` or `RTM_DELADDR` message.
+pub(crate) fn parse_address(received: &Received<'_>) -> Option<Address> {
+    if !matches!(received.kind, libc::RTM_NEWADDR | libc::RTM_DELADDR) {
         return None;
     }
     let (info, attributes) = received.body.split_at_checked(INFO)?;

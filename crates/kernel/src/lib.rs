@@ -8,6 +8,8 @@
 //! - [`pair`] creates veth and netkit pairs, [`link`] finds and alters links, [`address`], [`route`], [`rule`] and [`neighbour`]
 //!   do what their names say; each adds constructors to [`Request`] and methods to [`Netlink`].
 //! - [`netns`] opens, enters and makes network namespaces; [`sysctl`] reads and writes `/proc/sys`.
+//! - [`Monitor`] reads what the kernel announces: links, addresses and routes that change.
+//! - [`tcp`] sets the socket options of a routing protocol.
 //! - [`conntrack`] deletes the connections of an address; [`host`] answers what the host's way out is;
 //!   [`file_lock`] waits for a file lock; [`process`] is about this process.
 //!
@@ -22,6 +24,7 @@ pub mod file_lock;
 pub mod host;
 pub mod link;
 mod mac;
+pub mod monitor;
 mod namespace_kind;
 pub mod neighbour;
 pub mod netns;
@@ -34,6 +37,7 @@ pub mod route;
 pub mod rule;
 mod socket;
 pub mod sysctl;
+pub mod tcp;
 mod wire;
 
 pub use address::{Address, AddressFlags};
@@ -41,6 +45,7 @@ pub use devconf::Ipv4Conf;
 pub use error::{Error, Result};
 pub use link::{AddrGenMode, Link, LinkChange, LinkId};
 pub use mac::{InvalidMacAddress, MacAddress};
+pub use monitor::{Change, Monitor, MonitorOptions};
 pub use neighbour::Neighbour;
 pub use netns::{Namespace, NamespaceId, Opened};
 pub use pair::{PairKind, PairSpec, PeerSpec};

@@ -158,9 +158,9 @@ pub(crate) fn info(index: u32, flags: u32, mask: u32) -> [u8; INFO] {
     bytes
 }
 
-/// The link of an `RTM_NEWLINK` message.
+/// The link of an `RTM_NEWLINK` or `RTM_DELLINK` message.
 pub(crate) fn parse_link(received: &Received<'_>) -> Option<Link> {
-    if received.kind != libc::RTM_NEWLINK {
+    if !matches!(received.kind, libc::RTM_NEWLINK | libc::RTM_DELLINK) {
         return None;
     }
     let (info, attributes) = received.body.split_at_checked(INFO)?;

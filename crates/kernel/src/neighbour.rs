@@ -129,8 +129,9 @@ fn info(family: u8, interface: u32, state: u16) -> [u8; INFO] {
     bytes
 }
 
-fn parse_neighbour(received: &Received<'_>) -> Option<Neighbour> {
-    if received.kind != libc::RTM_NEWNEIGH {
+/// The neighbour of an `RTM_NEWNEIGH` or `RTM_DELNEIGH` message.
+pub(crate) fn parse_neighbour(received: &Received<'_>) -> Option<Neighbour> {
+    if !matches!(received.kind, libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH) {
         return None;
     }
     let (info, attributes) = received.body.split_at_checked(INFO)?;

@@ -284,6 +284,7 @@ fn links_written_by_the_oracle_are_read() {
         kind: libc::RTM_NEWLINK,
         flags: 0,
         sequence: 0,
+        port: 0,
         body: &bytes,
     };
     let link = parse_link(&received).unwrap();

@@ -13,7 +13,8 @@ use crate::wire::{INET, INET6, Message, family};
 
 mod message;
 
-use message::{INFO, parse_route, route_message};
+pub(crate) use message::parse_route;
+use message::{INFO, route_message};
 
 /// The table ordinary routes are in.
 const MAIN_TABLE: u32 = libc::RT_TABLE_MAIN as u32;

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use netlink_sys::Socket;
+use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -179,6 +179,18 @@ impl Netlink {
                     .ok_or_else(|| Error::unusable(operation, "the kernel answered something else"));
             }
         }
+    }
+
+    /// The port the kernel knows this socket by: what `Change::Route` says of the changes made through it.
+    pub fn port(&mut self) -> Result<u32> {
+        let failed = |error| Error::new("read the port of a netlink socket", error);
+        let mut address = SocketAddr::new(0, 0);
+        self.socket.get_address(&mut address).map_err(failed)?;
+        if address.port_number() == 0 {
+            // Not sent anything yet, which would have bound it.
+            address = self.socket.bind_auto().map_err(failed)?;
+        }
+        Ok(address.port_number())
     }
 
     /// Subscribes to a group of notifications (`RTNLGRP_`).

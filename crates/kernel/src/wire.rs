@@ -132,6 +132,8 @@ pub(crate) struct Received<'a> {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
     pub(crate) sequence: u32,
+    /// Port of the socket whose request caused it; 0 where the kernel acted by itself.
+    pub(crate) port: u32,
     pub(crate) body: &'a [u8],
 }
 
@@ -148,6 +150,7 @@ impl<'a> Iterator for Messages<'a> {
             kind: read_u16(&header[4..])?,
             flags: read_u16(&header[6..])?,
             sequence: read_u32(&header[8..])?,
+            port: read_u32(&header[12..])?,
             body,
         };
         self.0 = self.0.get(aligned(length)..).unwrap_or_default();

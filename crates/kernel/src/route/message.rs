@@ -92,9 +92,9 @@ fn next_hop(message: &mut Message, destination: IpAddr, hop: &NextHop) {
     });
 }
 
-/// The route of an `RTM_NEWROUTE` message; copies the kernel keeps per packet (`RTM_F_CLONED`) are none.
-pub(super) fn parse_route(received: &Received<'_>) -> Option<Route> {
-    if received.kind != libc::RTM_NEWROUTE {
+/// The route of an `RTM_NEWROUTE` or `RTM_DELROUTE` message; copies the kernel keeps per packet (`RTM_F_CLONED`) are none.
+pub(crate) fn parse_route(received: &Received<'_>) -> Option<Route> {
+    if !matches!(received.kind, libc::RTM_NEWROUTE | libc::RTM_DELROUTE) {
         return None;
     }
     let (info, attributes) = received.body.split_at_checked(INFO)?;
