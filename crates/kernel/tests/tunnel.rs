@@ -3,9 +3,13 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use kernel::fdb::DEFAULT_MAC;
 use kernel::tunnel::IPIP_FALLBACK;
-use kernel::{Difference, Ipip, Netlink, TunnelKind, TunnelSpec, Vxlan};
-use support::{in_namespace, ip, mac, refused, run, veth};
+use kernel::{Change, Difference, Ipip, Monitor, MonitorOptions, Netlink, TunnelKind, TunnelSpec, Vxlan};
+use support::{addr, in_namespace, ip, mac, refused, run, veth};
 
 fn vxlan(parent: u32, local: &str) -> Vxlan {
     Vxlan {
@@ -180,5 +184,129 @@ fn ipip_devices_or_a_clear_refusal() {
         assert_eq!(device.differs(&fallback), None);
         let is_gone = socket.delete_tunnel(&device).unwrap();
         assert_eq!(is_gone, socket.tunnel(IPIP_FALLBACK).unwrap().is_none());
+    });
+}
+
+/// What `bridge` says of a device: MAC and remote of each entry with a remote.
+fn bridge_entries(device: &str) -> BTreeSet<(String, String)> {
+    let output = Command::new("bridge")
+        .args(["-j", "fdb", "show", "dev", device])
+        .output()
+        .expect("iproute2");
+    assert!(output.status.success());
+    let entries: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |entry: &serde_json::Value, key: &str| Some(entry[key].as_str()?.to_owned());
+    let entries = entries.as_array().unwrap().iter();
+    entries
+        .filter_map(|entry| Some((text(entry, "mac")?, text(entry, "dst")?)))
+        .collect()
+}
+
+#[test]
+fn remotes_of_a_vxlan_device() {
+    in_namespace(|socket| {
+        let parent = veth(socket, "eth0", "far0");
+        for (local, remotes) in [
+            ("192.0.2.1", ["192.0.2.8", "192.0.2.9"]),
+            ("2001:db8::1", ["2001:db8::8", "2001:db8::9"]),
+        ] {
+            let device = socket
+                .create_tunnel(&spec(TunnelKind::Vxlan(vxlan(parent.index, local))))
+                .unwrap();
+            let link = &device.link;
+            let (far, [first, second]) = (mac("66:00:00:00:00:09"), remotes.map(addr));
+            let listed = |socket: &mut Netlink| -> BTreeSet<(String, String)> {
+                let entries = socket.forwarding(link.index).unwrap();
+                assert!(
+                    entries
+                        .iter()
+                        .all(|entry| entry.is_permanent() && entry.interface == link.index)
+                );
+                entries
+                    .iter()
+                    .map(|entry| (entry.mac.to_string(), entry.remote.to_string()))
+                    .collect()
+            };
+            let pairs = |pairs: &[(kernel::MacAddress, std::net::IpAddr)]| -> BTreeSet<_> {
+                pairs
+                    .iter()
+                    .map(|(mac, remote)| (mac.to_string(), remote.to_string()))
+                    .collect()
+            };
+            let mut monitor = Monitor::open(MonitorOptions {
+                neighbours: true,
+                ..MonitorOptions::default()
+            })
+            .unwrap();
+
+            socket.replace_forwarding(link, far, first).unwrap();
+            assert_eq!(listed(socket), pairs(&[(far, first)]));
+            socket.replace_forwarding(link, far, second).unwrap();
+            socket.append_forwarding(link, DEFAULT_MAC, first).unwrap();
+            socket.append_forwarding(link, DEFAULT_MAC, second).unwrap();
+            let expected = pairs(&[(far, second), (DEFAULT_MAC, first), (DEFAULT_MAC, second)]);
+            assert_eq!(
+                (listed(socket), bridge_entries("tunnel0")),
+                (expected.clone(), expected)
+            );
+
+            assert!(socket.delete_forwarding(link, DEFAULT_MAC, first).unwrap());
+            assert!(!socket.delete_forwarding(link, DEFAULT_MAC, first).unwrap());
+            assert!(
+                !socket.delete_forwarding(link, far, first).unwrap(),
+                "another remote"
+            );
+            assert_eq!(listed(socket), pairs(&[(far, second), (DEFAULT_MAC, second)]));
+
+            let mut changes = Vec::new();
+            monitor.read(&mut changes).unwrap();
+            let seen = |gone: bool, remote| {
+                changes.iter().any(|change| {
+                    matches!(change, Change::Forwarding { entry, deleted }
+                        if *deleted == gone && entry.mac == DEFAULT_MAC && entry.remote == remote)
+                })
+            };
+            assert!(
+                seen(false, first) && seen(false, second) && seen(true, first),
+                "{changes:#?}"
+            );
+            assert!(!seen(true, second));
+            assert!(socket.delete_tunnel(&device).unwrap());
+            assert_eq!(socket.forwarding(link.index).unwrap(), []);
+            assert!(refused(socket.replace_forwarding(link, far, first)).is_not_found());
+        }
+    });
+}
+
+#[test]
+fn neighbours_of_a_vxlan_device() {
+    in_namespace(|socket| {
+        let parent = veth(socket, "eth0", "far0");
+        let device = socket
+            .create_tunnel(&spec(TunnelKind::Vxlan(vxlan(parent.index, "192.0.2.1"))))
+            .unwrap();
+        let link = &device.link;
+        socket.set_link_up(link).unwrap();
+        let (first, second) = (mac("66:00:00:00:00:08"), mac("66:00:00:00:00:09"));
+        for address in [addr("192.168.9.0"), addr("fd00:9::1")] {
+            socket.replace_neighbour(link, address, first).unwrap();
+            socket.replace_neighbour(link, address, second).unwrap();
+            let listed = socket.neighbours(Some(link.index)).unwrap();
+            let found = listed
+                .iter()
+                .find(|neighbour| neighbour.address == address)
+                .unwrap();
+            assert!(found.is_permanent());
+            assert_eq!(found.mac, Some(second));
+            assert_eq!(socket.neighbours(Some(parent.index)).unwrap(), []);
+            socket.delete_neighbour(link, address).unwrap();
+            let listed = socket.neighbours(Some(link.index)).unwrap();
+            assert!(
+                !listed
+                    .iter()
+                    .any(|neighbour| neighbour.address == address && neighbour.is_permanent())
+            );
+        }
+        assert_eq!(socket.neighbours(Some(4711)).unwrap(), []);
     });
 }
