@@ -44,12 +44,21 @@ impl Error {
         Self::new(operation, io::Error::new(io::ErrorKind::InvalidData, what))
     }
 
+    /// Adds words that say what the number means here and what helps.
+    pub(crate) fn explained(mut self, words: String) -> Self {
+        self.kernel_message = Some(match self.kernel_message.take() {
+            Some(said) => format!("{said}; {words}"),
+            None => words,
+        });
+        self
+    }
+
     /// What was tried, with its object.
     pub fn operation(&self) -> &str {
         &self.operation
     }
 
-    /// What the kernel said beyond the error number (extended acknowledgement), if it said anything.
+    /// What the kernel said beyond the error number (extended acknowledgement), and what is known to help, if anything.
     pub fn kernel_message(&self) -> Option<&str> {
         self.kernel_message.as_deref()
     }

@@ -8,6 +8,8 @@
 //! - [`pair`] creates veth and netkit pairs, [`link`] finds and alters links, [`address`], [`route`], [`rule`] and [`neighbour`]
 //!   do what their names say; each adds constructors to [`Request`] and methods to [`Netlink`].
 //! - [`netns`] opens, enters and makes network namespaces; [`sysctl`] reads and writes `/proc/sys`.
+//! - [`tunnel`] makes ipip and vxlan devices and compares existing ones with what is wanted; [`fdb`] says behind which
+//!   host a vxlan device finds a MAC address.
 //! - [`Monitor`] reads what the kernel announces: links, addresses and routes that change.
 //! - [`tcp`] sets the socket options of a routing protocol.
 //! - [`conntrack`] deletes the connections of an address; [`host`] answers what the host's way out is;
@@ -20,6 +22,7 @@ pub mod conntrack;
 pub mod detached;
 pub mod devconf;
 mod error;
+pub mod fdb;
 pub mod file_lock;
 pub mod host;
 pub mod link;
@@ -38,11 +41,13 @@ pub mod rule;
 mod socket;
 pub mod sysctl;
 pub mod tcp;
+pub mod tunnel;
 mod wire;
 
 pub use address::{Address, AddressFlags};
 pub use devconf::Ipv4Conf;
 pub use error::{Error, Result};
+pub use fdb::ForwardingEntry;
 pub use link::{AddrGenMode, Link, LinkChange, LinkId};
 pub use mac::{InvalidMacAddress, MacAddress};
 pub use monitor::{Change, Monitor, MonitorOptions};
@@ -53,3 +58,4 @@ pub use request::{Batch, Request};
 pub use route::{Family, NextHop, Route, RouteFilter, RouteKind, RouteProtocol, RouteScope};
 pub use rule::SourceRule;
 pub use socket::Netlink;
+pub use tunnel::{Difference, Ipip, TunnelDevice, TunnelKind, TunnelSpec, Vxlan};

@@ -16,7 +16,7 @@ pub use change::{AddrGenMode, LinkChange};
 /// `RTEXT_FILTER_SKIP_STATS`: the counters are a third of each answer, and nobody here reads them.
 const SKIP_STATISTICS: u32 = 1 << 3;
 /// Bytes of `struct ifinfomsg`.
-const INFO: usize = 16;
+pub(crate) const INFO: usize = 16;
 
 /// A network interface as the kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,12 +114,12 @@ impl fmt::Display for LinkId<'_> {
 impl Netlink {
     /// The link of this name; `None` if there is none.
     pub fn link_by_name(&mut self, name: &str) -> Result<Option<Link>> {
-        self.find_link(0, Some(name))
+        self.find_link_as(0, Some(name), parse_link)
     }
 
     /// The link of this index; `None` if there is none.
     pub fn link_by_index(&mut self, index: u32) -> Result<Option<Link>> {
-        self.find_link(index, None)
+        self.find_link_as(index, None, parse_link)
     }
 
     /// All links of the namespace.
@@ -131,7 +131,13 @@ impl Netlink {
         })
     }
 
-    fn find_link(&mut self, index: u32, name: Option<&str>) -> Result<Option<Link>> {
+    /// A link by index or name, as `parse` reads it.
+    pub(crate) fn find_link_as<T>(
+        &mut self,
+        index: u32,
+        name: Option<&str>,
+        parse: impl FnOnce(&Received<'_>) -> Option<T>,
+    ) -> Result<Option<T>> {
         let operation = match name {
             Some(name) => format!("look up link {name}"),
             None => format!("look up link index {index}"),
@@ -141,7 +147,7 @@ impl Netlink {
             message.text(libc::IFLA_IFNAME, name);
         }
         message.number(libc::IFLA_EXT_MASK, SKIP_STATISTICS);
-        match self.query(&mut message, &operation, parse_link) {
+        match self.query(&mut message, &operation, parse) {
             Ok(link) => Ok(Some(link)),
             Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
             Err(error) => Err(error),

@@ -15,6 +15,7 @@ use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 use crate::address::{Address, parse_address};
 use crate::error::{Error, Result};
+use crate::fdb::{ForwardingEntry, parse_forwarding};
 use crate::link::{Link, parse_link};
 use crate::neighbour::{Neighbour, parse_neighbour};
 use crate::route::{Route, parse_route};
@@ -73,6 +74,13 @@ pub enum Change {
         /// It is gone.
         deleted: bool,
     },
+    /// A forwarding entry was learned, altered or removed; only with [`MonitorOptions::neighbours`].
+    Forwarding {
+        /// As it is now, or was last.
+        entry: ForwardingEntry,
+        /// It is gone.
+        deleted: bool,
+    },
     /// Notifications were lost: everything has to be listed again. Those that follow may be older than the loss.
     Overflow,
 }
@@ -83,7 +91,7 @@ pub struct MonitorOptions {
     /// Room for unread notifications in bytes as the kernel counts them, some 800 for each; 32 MiB by default. The
     /// kernel has a least value of about 2 KiB.
     pub receive_buffer: usize,
-    /// Neighbours of all links too. Busy: each state of each one is announced.
+    /// Neighbours and forwarding entries of all links too. Busy: each state of each one is announced.
     pub neighbours: bool,
 }
 
@@ -202,10 +210,13 @@ fn parse(received: &Received<'_>) -> Option<Change> {
                 .and_then(|(_, payload)| read_u32(payload))?,
             deleted: received.kind == DELETED_NEXT_HOP,
         }),
-        libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => Some(Change::Neighbour {
-            neighbour: parse_neighbour(received)?,
-            deleted: received.kind == libc::RTM_DELNEIGH,
-        }),
+        libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {
+            let deleted = received.kind == libc::RTM_DELNEIGH;
+            let neighbour =
+                parse_neighbour(received).map(|neighbour| Change::Neighbour { neighbour, deleted });
+            neighbour
+                .or_else(|| parse_forwarding(received).map(|entry| Change::Forwarding { entry, deleted }))
+        }
         _ => None,
     }
 }

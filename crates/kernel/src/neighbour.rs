@@ -8,13 +8,13 @@ use crate::link::LinkId;
 use crate::mac::MacAddress;
 use crate::request::Request;
 use crate::socket::Netlink;
-use crate::wire::{Attributes, Message, Received, family, read_address, read_u16, read_u32};
+use crate::wire::{Attributes, INET, INET6, Message, Received, family, read_address, read_u16, read_u32};
 
 /// Bytes of `struct ndmsg`.
-const INFO: usize = 12;
+pub(crate) const INFO: usize = 12;
 /// `NDA_DST` and `NDA_LLADDR`.
-const ADDRESS: u16 = libc::NDA_DST;
-const MAC: u16 = libc::NDA_LLADDR;
+pub(crate) const ADDRESS: u16 = libc::NDA_DST;
+pub(crate) const MAC: u16 = libc::NDA_LLADDR;
 
 /// A neighbour as the kernel reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Netlink {
         if let Some(index) = interface {
             message.number(libc::NDA_IFINDEX, index);
         }
-        self.dump(
+        let listing = self.dump(
             message,
             "list neighbours",
             |neighbours: &mut Vec<Neighbour>, received| {
@@ -108,7 +108,12 @@ impl Netlink {
                     |neighbour: &Neighbour| interface.is_none_or(|index| neighbour.interface == index);
                 neighbours.extend(parse_neighbour(received).filter(wanted));
             },
-        )
+        );
+        match listing {
+            // A link that is gone has none.
+            Err(error) if error.errno() == Some(libc::ENODEV) => Ok(Vec::new()),
+            other => other,
+        }
     }
 }
 
@@ -121,7 +126,7 @@ fn permanent(verb: &str, flags: i32, link: LinkId<'_>, address: IpAddr, mac: Mac
 }
 
 /// `struct ndmsg`.
-fn info(family: u8, interface: u32, state: u16) -> [u8; INFO] {
+pub(crate) fn info(family: u8, interface: u32, state: u16) -> [u8; INFO] {
     let mut bytes = [0; INFO];
     bytes[0] = family;
     bytes[4..8].copy_from_slice(&interface.to_ne_bytes());
@@ -135,6 +140,10 @@ pub(crate) fn parse_neighbour(received: &Received<'_>) -> Option<Neighbour> {
         return None;
     }
     let (info, attributes) = received.body.split_at_checked(INFO)?;
+    // Forwarding entries come in the same words.
+    if ![INET, INET6].contains(&info[0]) {
+        return None;
+    }
     let (mut address, mut mac) = (None, None);
     for (kind, payload) in Attributes(attributes) {
         match kind {
