@@ -2,8 +2,13 @@
 //! The daemon of a host: its sessions, its routes, its tunnels.
 
 pub mod configuration;
+pub mod dataplane;
 pub mod encapsulation;
+pub mod export_policy;
 pub mod facts;
 pub mod plan;
 pub mod planner;
+pub mod session_io;
 pub mod snapshot;
+pub mod start;
+pub mod store_thread;

@@ -137,6 +137,25 @@ impl Speaker {
         }
     }
 
+    /// Who it is. Sessions that are up go on as they were agreed; what is reflected changes at once.
+    pub fn set_identity(&mut self, identifier: std::net::Ipv4Addr, cluster_id: Option<std::net::Ipv4Addr>) {
+        if (self.config.identifier, self.config.cluster_id) == (identifier, cluster_id) {
+            return;
+        }
+        self.config.identifier = identifier;
+        self.config.cluster_id = cluster_id;
+        for family in Family::ALL {
+            let table = self.tables.of(family);
+            let used: Vec<Slot> = table.slots().filter(|slot| !table.entry(*slot).paths().is_empty()).collect();
+            for slot in used {
+                self.list(family, slot);
+            }
+        }
+        for group in self.groups.values_mut() {
+            group.forget_made();
+        }
+    }
+
     /// When [`Speaker::pass`] is due.
     pub fn deadline(&self) -> Option<Time> {
         let deferral = self.deferral.as_ref().and_then(|deferral| deferral.until);

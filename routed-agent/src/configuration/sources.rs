@@ -31,6 +31,12 @@ impl Variables {
         (!value.is_empty()).then_some((found.as_str(), value))
     }
 
+    /// The first of some variables that has a value, with its name as found.
+    pub fn first(&self, names: &[&str]) -> Option<(String, String)> {
+        let found = names.iter().find_map(|name| self.get(name))?;
+        Some((found.0.to_owned(), found.1.to_owned()))
+    }
+
     /// The names of all variables of Felix that have a value.
     pub(super) fn felix(&self) -> impl Iterator<Item = &str> {
         let names = self.names.values().map(String::as_str);

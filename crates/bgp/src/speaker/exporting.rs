@@ -35,6 +35,13 @@ pub(super) struct Group {
     sweep_at: usize,
 }
 
+impl Group {
+    /// What was made before is made anew.
+    pub(super) fn forget_made(&mut self) {
+        self.made.clear();
+    }
+}
+
 /// Whether a route may go to a group.
 enum Passage {
     Closed,

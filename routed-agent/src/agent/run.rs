@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The agent's loop: one thread, on which everything happens in turn.
+
+use std::{
+    cell::RefCell,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use bgp::{
+    PeerId,
+    session::{ConnectionId, Event},
+    speaker::Output,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, mpsc, oneshot},
+};
+
+use super::{
+    core::{Core, SocketOrder},
+    view::{Answer, Query},
+};
+use crate::{
+    api,
+    dataplane::{self, Dataplane},
+    facts::Facts,
+    node_address,
+    session_io::{Driver, Sessions},
+    start::Start,
+    store_thread::{self, Command as StoreCommand, Registration, StoreThread},
+};
+
+/// How long the last words to peers may take.
+const FAREWELL: Duration = Duration::from_millis(900);
+/// Queries that may wait.
+const QUERIES: usize = 64;
+
+/// How the agent is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It comes back: routes stay, peers are told nothing.
+    Restart,
+    /// This node leaves: peers are told, routes stay until a clean-up.
+    Leave,
+    /// This node leaves, and everything of ours goes.
+    CleanUp,
+}
+
+enum Message {
+    Store(store_thread::Report),
+    Dataplane(dataplane::Report),
+}
+
+struct Handle {
+    core: Rc<RefCell<Core>>,
+    sessions: RefCell<Option<Rc<Sessions>>>,
+    dataplane: Dataplane,
+    /// The speaker's next deadline may be another.
+    moved: Notify,
+}
+
+impl Driver for Handle {
+    fn event(&self, peer: PeerId, event: Event<'_>) {
+        {
+            let mut core = self.core.borrow_mut();
+            let now = core.now();
+            core.speaker.handle(peer, event, now);
+        }
+        self.settle();
+    }
+
+    fn local_address(&self, peer: PeerId, connection: ConnectionId, address: IpAddr) {
+        self.core.borrow_mut().speaker.set_local_address(peer, connection, address);
+    }
+
+    fn take_routes(&self, peer: PeerId, room: usize) -> Option<(ConnectionId, Vec<u8>)> {
+        self.core.borrow_mut().speaker.take_routes(peer, room)
+    }
+
+    fn peer_of(&self, address: IpAddr) -> Option<PeerId> {
+        self.core.borrow().peer_of(address)
+    }
+
+    fn problem(&self, text: String) {
+        tracing::warn!(target: "bgp", "{text}");
+    }
+}
+
+impl Handle {
+    /// Carries out what has come of the latest events.
+    fn settle(&self) {
+        let (orders, commands) = {
+            let mut core = self.core.borrow_mut();
+            core.settle();
+            (std::mem::take(&mut core.orders), std::mem::take(&mut core.commands))
+        };
+        for command in commands {
+            self.dataplane.send(command);
+        }
+        if let Some(sessions) = self.sessions.borrow().as_ref() {
+            for order in orders {
+                match order {
+                    SocketOrder::Peer(id, socket) => sessions.set_peer(id, socket),
+                    SocketOrder::Gone(id) => sessions.remove_peer(id),
+                    SocketOrder::Speaker(Output::Dial(id)) => sessions.dial(id),
+                    SocketOrder::Speaker(Output::CancelDial(id)) => sessions.cancel_dial(id),
+                    SocketOrder::Speaker(Output::Send(id, connection, bytes)) => sessions.send(id, connection, bytes),
+                    SocketOrder::Speaker(Output::Ready(id, connection)) => sessions.ready(id, connection),
+                    SocketOrder::Speaker(Output::Close(id, connection)) => sessions.close(id, connection),
+                    SocketOrder::Speaker(_) => {}
+                }
+            }
+        }
+        self.moved.notify_one();
+    }
+}
+
+/// Runs the agent until it is told to end.
+pub fn run(start: Start) -> Result<Ending> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start")?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, live(start))
+}
+
+async fn live(start: Start) -> Result<Ending> {
+    let marker = start.run_dir.join("agent.running");
+    let restarted = marker.exists();
+    let core = Core::new(start.clone(), restarted)?;
+    let (inbox, mut messages) = mpsc::unbounded_channel();
+    let to_inbox = inbox.clone();
+    let dataplane = Dataplane::start(core.ownership(), move |report| {
+        let _ = to_inbox.send(Message::Dataplane(report));
+    })
+    .context("cannot work on the kernel's routes; it takes CAP_NET_ADMIN")?;
+    let store = StoreThread::start(start.clone(), move |report| {
+        let _ = inbox.send(Message::Store(report));
+    })
+    .context("start the store's thread")?;
+    let port = core.listen_port();
+    let handle = Rc::new(Handle {
+        core: Rc::new(RefCell::new(core)),
+        sessions: RefCell::new(None),
+        dataplane,
+        moved: Notify::new(),
+    });
+    let sessions = Sessions::new(Rc::clone(&handle) as Rc<dyn Driver>);
+    let mut everywhere = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))];
+    if kernel::host::has_ipv6() {
+        everywhere.push(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    }
+    sessions
+        .listen(&everywhere)
+        .with_context(|| format!("cannot listen on TCP port {port}; is another BGP daemon running?"))?;
+    *handle.sessions.borrow_mut() = Some(Rc::clone(&sessions));
+    let (asking, mut queries) = mpsc::channel::<(Query, oneshot::Sender<Answer>)>(QUERIES);
+    let _socket = api::serve_unix(&start.run_dir.join("agent.sock"), asking.clone())?;
+    {
+        let core = handle.core.borrow();
+        let configuration = &core.configuration;
+        if *configuration.health_enabled {
+            api::serve_tcp(configuration.health_host.as_str(), *configuration.health_port, asking.clone()).await?;
+        }
+        if *configuration.prometheus_enabled {
+            let host = configuration.prometheus_host.clone().unwrap_or_else(|| "0.0.0.0".to_owned());
+            api::serve_tcp(&host, *configuration.prometheus_port, asking.clone()).await?;
+        }
+    }
+    let mut terminated = signal(SignalKind::terminate()).context("signals")?;
+    let mut interrupted = signal(SignalKind::interrupt()).context("signals")?;
+    let mut registered: Option<Registration> = None;
+    let ending = loop {
+        let deadline = {
+            let core = handle.core.borrow();
+            core.speaker.deadline().map(|time| time.saturating_sub(core.now()))
+        };
+        let timer = async {
+            match deadline {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            message = messages.recv() => {
+                let Some(message) = message else { break Ending::Restart };
+                take(&handle, message);
+                register(&handle, &store, &mut registered);
+                handle.settle();
+            }
+            () = timer => {
+                {
+                    let mut core = handle.core.borrow_mut();
+                    let now = core.now();
+                    core.speaker.pass(now);
+                }
+                handle.settle();
+            }
+            () = handle.moved.notified() => {}
+            Some((query, answer)) = queries.recv() => {
+                let ending = match &query {
+                    Query::Leave => Some(Ending::Leave),
+                    Query::CleanUp => Some(Ending::CleanUp),
+                    _ => None,
+                };
+                let _ = answer.send(handle.core.borrow().answer(&query));
+                if let Some(ending) = ending {
+                    break ending;
+                }
+            }
+            _ = terminated.recv() => break Ending::Restart,
+            _ = interrupted.recv() => break Ending::Restart,
+        }
+        if handle.core.borrow().complete && !marker.exists() {
+            // From now on a new start in this boot is a restart.
+            let _ = crate::start::write_file(&marker, b"", 0o600);
+        }
+    };
+    sessions.shut_down();
+    if ending != Ending::Restart {
+        let _ = std::fs::remove_file(&marker);
+        handle.core.borrow_mut().stop(true);
+        handle.settle();
+        tokio::time::sleep(FAREWELL).await;
+    }
+    if ending == Ending::CleanUp {
+        handle.dataplane.send(dataplane::Command::CleanUp);
+        let done = async {
+            while let Some(message) = messages.recv().await {
+                if let Message::Dataplane(dataplane::Report::CleanedUp(result)) = message {
+                    return result;
+                }
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(Duration::from_secs(30), done).await {
+            Ok(Ok(())) => {}
+            Ok(Err(problem)) => anyhow::bail!("not everything could be removed: {problem}"),
+            Err(_) => anyhow::bail!("not everything could be removed within 30 s"),
+        }
+    }
+    Ok(ending)
+}
+
+fn take(handle: &Handle, message: Message) {
+    let mut core = handle.core.borrow_mut();
+    match message {
+        Message::Store(store_thread::Report::Snapshot(snapshot)) => core.take_snapshot(snapshot),
+        Message::Store(store_thread::Report::Away(problem)) => core.lose_store(problem),
+        Message::Store(store_thread::Report::Warning(text)) => core.note("store", text),
+        Message::Dataplane(report) => core.take_report(report),
+    }
+}
+
+/// Says in the store which addresses this node has, once they are known and whenever they change.
+fn register(handle: &Handle, store: &StoreThread, registered: &mut Option<Registration>) {
+    let mut core = handle.core.borrow_mut();
+    let Some(facts) = core.facts.clone().filter(|_| core.has_snapshot) else {
+        return;
+    };
+    let wanted = match wanted_registration(&core, &facts) {
+        Ok(wanted) => wanted,
+        Err(problem) => {
+            let text = format!("{problem:#}");
+            if core.failures.get("node address") != Some(&text) {
+                core.note("node", format!("this node's address: {text}"));
+                core.failures.insert("node address".into(), text);
+            }
+            return;
+        }
+    };
+    core.failures.remove("node address");
+    if registered.as_ref() != Some(&wanted) {
+        core.note(
+            "node",
+            format!("node {} has {:?} {:?}", core.start.node, wanted.ipv4, wanted.ipv6),
+        );
+        store.send(StoreCommand::Register(wanted.clone()));
+        *registered = Some(wanted);
+    }
+}
+
+fn wanted_registration(core: &Core, facts: &Arc<Facts>) -> Result<Registration> {
+    let variables = &core.start.variables;
+    let own = |v6| core.snapshot.node_address(&core.start.node, v6);
+    let as_number = match variables.first(&["AS", "CALICO_AS"]) {
+        None => None,
+        Some((name, text)) => {
+            let number: model::AsNumber = text.parse().map_err(|problem| anyhow::anyhow!("environment variable {name}: {problem}"))?;
+            Some(number.0)
+        }
+    };
+    Ok(Registration {
+        ipv4: node_address::find(variables, facts, own(false), false)?,
+        ipv6: node_address::find(variables, facts, own(true), true)?,
+        as_number,
+        cluster_id: variables.first(&["CALICO_ROUTE_REFLECTOR_CLUSTER_ID"]).map(|(_, text)| text),
+    })
+}

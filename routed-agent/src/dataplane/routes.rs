@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Routes: what is wanted, what is there, and the requests that lie between.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+use kernel::{Batch, Link, Netlink, NextHop, Request, Route, RouteFilter, RouteKind, RouteProtocol};
+
+use super::Ownership;
+use crate::plan::{PlannedRoute, Routes, Way};
+
+/// Table main.
+pub(super) const MAIN: u32 = 254;
+/// Repairs of one route within [`RIVAL_WINDOW`] after which it is left alone for [`RIVAL_PAUSE`].
+const RIVAL_REPAIRS: usize = 5;
+const RIVAL_WINDOW: Duration = Duration::from_secs(10);
+const RIVAL_PAUSE: Duration = Duration::from_secs(30);
+
+/// What tells routes apart for the kernel, in one table.
+pub(super) type RouteKey = (IpNet, u32);
+
+/// See the file's comment.
+#[derive(Debug)]
+pub(super) struct RouteWriter {
+    ownership: Ownership,
+    store: Routes,
+    bgp: Routes,
+    /// Own routes as the kernel has them, by our knowledge.
+    actual: BTreeMap<RouteKey, Route>,
+    /// Routes that were ours at some time: whatever is in their place is damage.
+    owned: BTreeSet<RouteKey>,
+    /// What is not in the plan may go.
+    complete: bool,
+    links: HashMap<String, u32>,
+    /// Routes that could not be written, and why.
+    pub(super) failed: BTreeMap<IpNet, String>,
+    repairs: HashMap<IpNet, VecDeque<Instant>>,
+    resting: BTreeMap<IpNet, Instant>,
+}
+
+/// What a look at the kernel has found.
+#[derive(Debug, Default)]
+pub(super) struct Damage {
+    pub(super) repaired: Vec<String>,
+    pub(super) rivals: Vec<String>,
+}
+
+impl RouteWriter {
+    pub(super) fn new(ownership: Ownership) -> Self {
+        Self {
+            ownership,
+            store: Routes::new(),
+            bgp: Routes::new(),
+            actual: BTreeMap::new(),
+            owned: BTreeSet::new(),
+            complete: false,
+            links: HashMap::new(),
+            failed: BTreeMap::new(),
+            repairs: HashMap::new(),
+            resting: BTreeMap::new(),
+        }
+    }
+
+    fn wanted(&self, prefix: &IpNet) -> Option<&PlannedRoute> {
+        self.store.get(prefix).or_else(|| self.bgp.get(prefix))
+    }
+
+    /// How many routes are as they should be.
+    pub(super) fn in_place(&self) -> usize {
+        let extra = self.store.keys().filter(|prefix| self.bgp.contains_key(prefix)).count();
+        self.store.len() + self.bgp.len() - extra - self.failed.len()
+    }
+
+    pub(super) fn set_store(&mut self, routes: Routes) -> Vec<IpNet> {
+        let before = std::mem::replace(&mut self.store, routes);
+        let gone = before.keys().filter(|prefix| !self.store.contains_key(prefix));
+        let changed = self
+            .store
+            .iter()
+            .filter(|(prefix, route)| before.get(prefix).is_none_or(|known| !same(known, route)));
+        gone.chain(changed.map(|(prefix, _)| prefix)).copied().collect()
+    }
+
+    pub(super) fn set_bgp(&mut self, changes: Vec<(IpNet, Option<PlannedRoute>)>) -> Vec<IpNet> {
+        let mut concerned = Vec::with_capacity(changes.len());
+        for (prefix, route) in changes {
+            match route {
+                Some(route) => drop(self.bgp.insert(prefix, route)),
+                None => drop(self.bgp.remove(&prefix)),
+            }
+            concerned.push(prefix);
+        }
+        concerned
+    }
+
+    /// Whether a route of the kernel's is ours to change.
+    pub(super) fn is_ours(&self, route: &Route) -> bool {
+        let protocol = route.protocol.0;
+        route.table == MAIN && (protocol == self.ownership.protocol || self.ownership.predecessors.contains(&protocol))
+    }
+
+    /// A container's own route, as the plugin writes it.
+    fn is_containers(&self, route: &Route) -> bool {
+        route.table == MAIN
+            && route.protocol == RouteProtocol::BOOT
+            && route.destination.prefix_len() == route.destination.max_prefix_len()
+            && self.wanted(&route.destination).is_some_and(|planned| matches!(planned.way, Way::Container(_)))
+    }
+
+    /// Reads what is there; afterwards everything that differs is known.
+    pub(super) fn list(&mut self, netlink: &mut Netlink) -> kernel::Result<()> {
+        self.links = netlink.links()?.into_iter().map(|link| (link.name, link.index)).collect();
+        let main = RouteFilter {
+            table: Some(MAIN),
+            ..RouteFilter::default()
+        };
+        let all = netlink.routes(main)?;
+        let ours = all
+            .into_iter()
+            .filter(|route| self.is_ours(route) || self.is_containers(route));
+        self.actual = ours.map(|route| (key(&route), route)).collect();
+        Ok(())
+    }
+
+    pub(super) fn set_link(&mut self, link: &Link, deleted: bool) {
+        self.links.retain(|_, index| *index != link.index);
+        if !deleted {
+            self.links.insert(link.name.clone(), link.index);
+        }
+    }
+
+    /// A notification of somebody else's: whether it concerns an own route.
+    pub(super) fn notice(&mut self, route: &Route, deleted: bool) -> bool {
+        let key = key(route);
+        let Some(known) = self.actual.get(&key) else {
+            // A route that was not there, of ours: an earlier life's program is still at it, or somebody uses our number.
+            return !deleted && self.is_ours(route);
+        };
+        let is_damage = if deleted {
+            route.protocol == known.protocol
+        } else {
+            !matches(known, route)
+        };
+        if is_damage {
+            self.actual.remove(&key);
+        }
+        is_damage
+    }
+
+    /// Counts a repair; `false` while the route is left to its rival.
+    fn may_repair(&mut self, prefix: IpNet, now: Instant) -> bool {
+        if self.resting.get(&prefix).is_some_and(|until| *until > now) {
+            return false;
+        }
+        self.resting.remove(&prefix);
+        let times = self.repairs.entry(prefix).or_default();
+        times.retain(|time| now.duration_since(*time) < RIVAL_WINDOW);
+        if times.len() >= RIVAL_REPAIRS {
+            times.clear();
+            self.resting.insert(prefix, now + RIVAL_PAUSE);
+            return false;
+        }
+        times.push_back(now);
+        true
+    }
+
+    /// When a route that was left to a rival is tried again.
+    pub(super) fn next_try(&self) -> Option<Instant> {
+        self.resting.values().min().copied()
+    }
+
+    /// Repairs what differs from the plan after somebody else was at it. A list of what is there comes first.
+    pub(super) fn repair(&mut self, netlink: &mut Netlink, now: Instant) -> kernel::Result<Damage> {
+        let mut damage = Damage::default();
+        let planned: Vec<IpNet> = self.store.keys().chain(self.bgp.keys()).copied().collect();
+        let mut concerned = Vec::new();
+        for prefix in planned {
+            let Some(planned) = self.wanted(&prefix) else { continue };
+            let Some(route) = self.to_kernel(&prefix, planned) else {
+                continue;
+            };
+            let found = self.actual.get(&key(&route));
+            if found.is_some_and(|found| matches(&route, found)) {
+                continue;
+            }
+            if self.failed.contains_key(&prefix) {
+                concerned.push(prefix);
+            } else if self.may_repair(prefix, now) {
+                damage.repaired.push(format!("route {route}"));
+                concerned.push(prefix);
+            } else if !self.resting.contains_key(&prefix) || self.resting.get(&prefix) == Some(&(now + RIVAL_PAUSE)) {
+                damage.rivals.push(format!("route {route}"));
+            }
+        }
+        self.write(netlink, concerned)?;
+        self.sweep(netlink)?;
+        Ok(damage)
+    }
+
+    /// Writes routes as planned, in one go.
+    pub(super) fn write(&mut self, netlink: &mut Netlink, prefixes: Vec<IpNet>) -> kernel::Result<()> {
+        let mut batch = Batch::new();
+        let mut written: Vec<(IpNet, RouteKey, Option<Route>)> = Vec::new();
+        for prefix in prefixes {
+            let wanted = match self.wanted(&prefix) {
+                None => None,
+                Some(planned) => {
+                    let Some(route) = self.to_kernel(&prefix, planned) else {
+                        let problem = "its device is not there".to_owned();
+                        self.failed.insert(prefix, problem);
+                        continue;
+                    };
+                    Some(route)
+                }
+            };
+            let key_now = wanted.as_ref().map(key);
+            // All of ours for this prefix that is not the wanted one goes, after the wanted one is there.
+            let others: Vec<RouteKey> = self
+                .actual
+                .range((prefix, 0)..=(prefix, u32::MAX))
+                .map(|(key, _)| *key)
+                .filter(|key| Some(*key) != key_now)
+                .collect();
+            if let Some(route) = wanted {
+                let key = key(&route);
+                if !self.actual.get(&key).is_some_and(|found| matches(&route, found)) {
+                    // An own route is replaced in place; a foreign one must not be.
+                    let request = if self.actual.contains_key(&key) || self.owned.contains(&key) {
+                        Request::replace_route(&route)
+                    } else {
+                        Request::add_route(&route)
+                    };
+                    batch.push(request);
+                    written.push((prefix, key, Some(route)));
+                } else {
+                    self.failed.remove(&prefix);
+                }
+            } else {
+                self.failed.remove(&prefix);
+                let actual = &self.actual;
+                self.owned.retain(|key| key.0 != prefix || actual.contains_key(key));
+            }
+            let is_removable = self.complete || key_now.is_none();
+            for other in others.into_iter().filter(|_| is_removable) {
+                if let Some(found) = self.actual.get(&other) {
+                    batch.push(Request::delete_route(found));
+                    written.push((prefix, other, None));
+                }
+            }
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let results = netlink.apply_each(batch)?;
+        for ((prefix, key, route), result) in written.into_iter().zip(results) {
+            match (route, result) {
+                (Some(route), Ok(())) => {
+                    self.failed.remove(&prefix);
+                    self.actual.insert(key, route);
+                    self.owned.insert(key);
+                }
+                (Some(_), Err(problem)) => drop(self.failed.insert(prefix, problem.to_string())),
+                (None, Ok(())) => self.forget(&key),
+                (None, Err(problem)) if problem.is_not_found() => self.forget(&key),
+                (None, Err(problem)) => drop(self.failed.insert(prefix, problem.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, key: &RouteKey) {
+        self.actual.remove(key);
+        self.owned.remove(key);
+    }
+
+    /// Everything is known: what is not in the plan goes.
+    pub(super) fn set_complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// Removes what is ours and not in the plan.
+    pub(super) fn sweep(&mut self, netlink: &mut Netlink) -> kernel::Result<()> {
+        if !self.complete {
+            return Ok(());
+        }
+        let stale: Vec<IpNet> = self
+            .actual
+            .keys()
+            .filter(|(prefix, metric)| {
+                let wanted = self.wanted(prefix).map(|planned| metric_of(prefix, planned.metric));
+                wanted != Some(*metric)
+            })
+            .map(|(prefix, _)| *prefix)
+            .collect();
+        self.write(netlink, stale)
+    }
+
+    /// Removes everything of ours but containers' own routes.
+    pub(super) fn remove_all(&mut self, netlink: &mut Netlink) -> kernel::Result<()> {
+        self.store.clear();
+        self.bgp.clear();
+        self.list(netlink)?;
+        self.complete = true;
+        self.sweep(netlink)
+    }
+
+    /// The routes that failed, to be tried again.
+    pub(super) fn to_retry(&self) -> Vec<IpNet> {
+        self.failed.keys().copied().collect()
+    }
+
+    /// `None` while a device is missing.
+    fn to_kernel(&self, prefix: &IpNet, planned: &PlannedRoute) -> Option<Route> {
+        let index = |name: &str| self.links.get(name).copied();
+        let mut route = match &planned.way {
+            Way::Blackhole => Route {
+                kind: RouteKind::Blackhole,
+                ..Route::to(*prefix)
+            },
+            Way::Container(device) => return Some(Route::on_link(*prefix, index(device)?)),
+            Way::Via { hops, onlink } => match hops.as_slice() {
+                [hop] => {
+                    let interface = index(&hop.device)?;
+                    match hop.gateway {
+                        Some(gateway) => Route {
+                            onlink: *onlink,
+                            ..Route::through(*prefix, gateway, interface)
+                        },
+                        None => Route::on_link(*prefix, interface),
+                    }
+                }
+                hops => {
+                    let each = hops.iter().map(|hop| {
+                        Some(NextHop {
+                            gateway: hop.gateway,
+                            interface: index(&hop.device)?,
+                            onlink: *onlink,
+                            weight: 1,
+                        })
+                    });
+                    Route {
+                        multipath: each.collect::<Option<Vec<_>>>()?,
+                        ..Route::to(*prefix)
+                    }
+                }
+            },
+        };
+        route.protocol = RouteProtocol(self.ownership.protocol);
+        let metric = metric_of(prefix, planned.metric);
+        route.priority = (metric != 0).then_some(metric);
+        route.source = planned.source;
+        Some(route)
+    }
+}
+
+fn metric_of(prefix: &IpNet, metric: u32) -> u32 {
+    match prefix {
+        IpNet::V6(_) if metric == 0 => 1024,
+        _ => metric,
+    }
+}
+
+fn key(route: &Route) -> RouteKey {
+    (route.destination, metric_of(&route.destination, route.priority.unwrap_or_default()))
+}
+
+/// Whether two plans mean the same route.
+fn same(one: &PlannedRoute, other: &PlannedRoute) -> bool {
+    (&one.way, one.metric, one.source) == (&other.way, other.metric, other.source)
+}
+
+/// Whether a route of the kernel's is as wanted. What the kernel adds of its own does not count.
+fn matches(wanted: &Route, found: &Route) -> bool {
+    let hops = |route: &Route| {
+        let mut hops: Vec<_> = route.multipath.iter().map(|hop| (hop.gateway, hop.interface, hop.onlink)).collect();
+        hops.sort_unstable();
+        hops
+    };
+    // The kernel shows blackholes of IPv6 on the loopback device.
+    let has_device = !matches!(wanted.kind, RouteKind::Blackhole);
+    let same_source = wanted.source.is_none() || wanted.source == found.source;
+    wanted.kind == found.kind
+        && wanted.protocol == found.protocol
+        && (!has_device || (wanted.gateway, wanted.interface, wanted.onlink) == (found.gateway, found.interface, found.onlink))
+        && hops(wanted) == hops(found)
+        && same_source
+}

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The writer's thread: waits for commands, notifications and time.
+
+use std::{
+    io::Read as _,
+    os::{fd::AsFd as _, unix::net::UnixStream},
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+use kernel::{Change, Monitor, MonitorOptions, Netlink};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Command, Ownership, Report, devices::Devices, routes::RouteWriter};
+use crate::facts::{Facts, Ours};
+
+/// Changes come in bursts: how long after one the ground is looked at.
+const SETTLE: Duration = Duration::from_millis(20);
+/// What failed is tried again after this time.
+const RETRY: Duration = Duration::from_secs(1);
+/// A look at everything, whatever was announced.
+const FULL_CHECK: Duration = Duration::from_secs(60);
+/// Commands that are taken together.
+const COMMANDS_AT_ONCE: usize = 256;
+
+type Reporter = Box<dyn Fn(Report) + Send>;
+
+/// See the file's comment.
+pub(super) struct Worker {
+    ours: Ours,
+    netlink: Netlink,
+    /// By which own changes are told from others'.
+    port: u32,
+    monitor: Monitor,
+    inbox: mpsc::Receiver<Command>,
+    woken: UnixStream,
+    report: Reporter,
+    routes: RouteWriter,
+    devices: Devices,
+    facts: Option<Arc<Facts>>,
+    /// When to look at the ground and at the own routes again.
+    look_at: Option<Instant>,
+    check_at: Instant,
+    retry_at: Option<Instant>,
+    reported: std::collections::BTreeMap<String, String>,
+}
+
+impl Worker {
+    pub(super) fn open(
+        ownership: Ownership,
+        inbox: mpsc::Receiver<Command>,
+        woken: UnixStream,
+        report: Reporter,
+    ) -> kernel::Result<Self> {
+        // Listening comes before looking: what changes between the two is announced.
+        let monitor = Monitor::open(MonitorOptions::default())?;
+        let mut netlink = Netlink::open()?;
+        let port = netlink.port()?;
+        let ours = ownership.ours();
+        let mut devices = Devices::default();
+        devices.remember(ours.devices.iter().cloned());
+        let mut routes = RouteWriter::new(ownership);
+        routes.list(&mut netlink)?;
+        Ok(Self {
+            ours,
+            netlink,
+            port,
+            monitor,
+            inbox,
+            woken,
+            report,
+            routes,
+            devices,
+            facts: None,
+            look_at: Some(Instant::now()),
+            check_at: Instant::now() + FULL_CHECK,
+            retry_at: None,
+            reported: std::collections::BTreeMap::new(),
+        })
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            if self.look_at.is_some_and(|time| time <= Instant::now()) {
+                self.look_at = None;
+                self.look();
+            }
+            self.tend();
+            match self.obey() {
+                Obeyed::Nothing => self.wait(),
+                Obeyed::Something => {}
+                Obeyed::Stop => return,
+            }
+            self.notice();
+        }
+    }
+
+    fn wait(&mut self) {
+        let times = [self.look_at, Some(self.check_at), self.retry_at, self.routes.next_try()];
+        let next = times.into_iter().flatten().min().unwrap_or(self.check_at);
+        let wait = next.saturating_duration_since(Instant::now());
+        let wait = PollTimeout::try_from(wait + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let mut descriptors = [
+            PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.woken.as_fd(), PollFlags::POLLIN),
+        ];
+        // An interrupted wait is a short one.
+        let _ = poll(&mut descriptors, wait);
+        let mut rung = [0; 512];
+        while matches!(self.woken.read(&mut rung), Ok(count) if count == rung.len()) {}
+    }
+
+    fn obey(&mut self) -> Obeyed {
+        let mut obeyed = Obeyed::Nothing;
+        let mut concerned = Vec::new();
+        for _ in 0..COMMANDS_AT_ONCE {
+            let command = match self.inbox.try_recv() {
+                Ok(command) => command,
+                Err(mpsc::TryRecvError::Empty) => break,
+                Err(mpsc::TryRecvError::Disconnected) => return Obeyed::Stop,
+            };
+            obeyed = Obeyed::Something;
+            match command {
+                Command::Fixtures(fixtures) => {
+                    self.devices.set(fixtures);
+                    self.fix();
+                    // New devices may be what routes were waiting for.
+                    concerned.extend(self.routes.to_retry());
+                }
+                Command::StoreRoutes(routes) => concerned.extend(self.routes.set_store(routes)),
+                Command::BgpRoutes(changes) => concerned.extend(self.routes.set_bgp(changes)),
+                Command::Complete => {
+                    self.write(std::mem::take(&mut concerned));
+                    self.routes.set_complete();
+                    let swept = self.routes.sweep(&mut self.netlink);
+                    self.outcome("routes of an earlier life", swept);
+                }
+                Command::CleanUp => {
+                    let routes = self.routes.remove_all(&mut self.netlink);
+                    let done = routes.and(self.devices.remove_all(&mut self.netlink));
+                    (self.report)(Report::CleanedUp(done.map_err(|problem| problem.to_string())));
+                    return Obeyed::Stop;
+                }
+                Command::Stop => {
+                    self.write(concerned);
+                    return Obeyed::Stop;
+                }
+            }
+        }
+        if obeyed == Obeyed::Something {
+            self.write(concerned);
+            (self.report)(Report::Settled {
+                routes: self.routes.in_place(),
+            });
+        }
+        obeyed
+    }
+
+    fn write(&mut self, concerned: Vec<ipnet::IpNet>) {
+        if concerned.is_empty() {
+            return;
+        }
+        let written = self.routes.write(&mut self.netlink, concerned);
+        self.outcome("routes", written);
+    }
+
+    /// Reports what has failed and what fails no more.
+    fn outcome(&mut self, what: &str, result: kernel::Result<()>) {
+        let mut failures: std::collections::BTreeMap<String, String> = self
+            .routes
+            .failed
+            .iter()
+            .map(|(prefix, problem)| (format!("route {prefix}"), problem.clone()))
+            .chain(self.devices.failed.clone())
+            .collect();
+        if let Err(problem) = result {
+            failures.insert(what.to_owned(), problem.to_string());
+        }
+        for (item, problem) in &failures {
+            if self.reported.get(item) != Some(problem) {
+                (self.report)(Report::Failed {
+                    item: item.clone(),
+                    problem: problem.clone(),
+                });
+            }
+        }
+        for item in self.reported.keys().filter(|item| !failures.contains_key(*item)) {
+            (self.report)(Report::Failed {
+                item: item.clone(),
+                problem: String::new(),
+            });
+        }
+        self.retry_at = (!failures.is_empty()).then(|| Instant::now() + RETRY);
+        self.reported = failures;
+    }
+
+    /// What is due by the clock.
+    fn tend(&mut self) {
+        let now = Instant::now();
+        if self.retry_at.is_some_and(|time| time <= now) {
+            let again = self.routes.to_retry();
+            let listed = self.routes.list(&mut self.netlink);
+            let done = listed.and_then(|()| self.routes.write(&mut self.netlink, again));
+            self.outcome("routes", done);
+        }
+        if self.check_at <= now || self.routes.next_try().is_some_and(|time| time <= now) {
+            self.check_at = now + FULL_CHECK;
+            self.check();
+        }
+    }
+
+    /// Reads notifications; what is damaged is looked at when the burst is over.
+    fn notice(&mut self) {
+        let mut changes = Vec::new();
+        if self.monitor.read(&mut changes).is_err() {
+            changes.push(Change::Overflow);
+        }
+        for change in changes {
+            let concerns = match change {
+                Change::Route { port, .. } if port == self.port => false,
+                Change::Route { route, deleted, .. } => {
+                    let is_damage = self.routes.notice(&route, deleted);
+                    is_damage || (route.table == super::routes::MAIN && !self.routes.is_ours(&route))
+                }
+                Change::Link { link, deleted } => {
+                    self.routes.set_link(&link, deleted);
+                    true
+                }
+                Change::Address { .. } | Change::NextHop { .. } | Change::Overflow => true,
+                Change::Neighbour { .. } | Change::Forwarding { .. } => self.devices.concerns(),
+            };
+            if concerns && self.look_at.is_none() {
+                self.look_at = Some(Instant::now() + SETTLE);
+            }
+        }
+    }
+
+    /// Looks at the own routes, then at the ground: what others have put in an own route's place is no ground.
+    fn look(&mut self) {
+        self.check();
+        match Facts::gather(&mut self.netlink, &self.ours) {
+            Ok(facts) if self.facts.as_deref() == Some(&facts) => {}
+            Ok(facts) => {
+                let facts = Arc::new(facts);
+                self.facts = Some(Arc::clone(&facts));
+                (self.report)(Report::Facts(facts));
+            }
+            Err(problem) => {
+                self.outcome("reading the kernel's state", Err(problem));
+                self.look_at = Some(Instant::now() + RETRY);
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        let now = Instant::now();
+        self.fix();
+        let damage = self
+            .routes
+            .list(&mut self.netlink)
+            .and_then(|()| self.routes.repair(&mut self.netlink, now));
+        match damage {
+            Ok(damage) => {
+                for repaired in damage.repaired {
+                    (self.report)(Report::Repaired(repaired));
+                }
+                for rival in damage.rivals {
+                    (self.report)(Report::Rival(rival));
+                }
+                self.outcome("routes", Ok(()));
+            }
+            Err(problem) => self.outcome("routes", Err(problem)),
+        }
+    }
+
+    /// Sees to devices.
+    fn fix(&mut self) {
+        for repaired in self.devices.reconcile(&mut self.netlink) {
+            (self.report)(Report::Repaired(repaired));
+        }
+        match self.netlink.links() {
+            Ok(links) => {
+                for link in links {
+                    self.routes.set_link(&link, false);
+                }
+            }
+            Err(problem) => self.outcome("links", Err(problem)),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Obeyed {
+    Nothing,
+    Something,
+    Stop,
+}

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is settled before anything else: where state lives, which store, this node's name.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use calico_ipam::{
+    log::LogSettings,
+    node_name::{self, Sources},
+    settings::{AddressSettings, Settings},
+};
+use cni_plugin::Environment;
+
+use crate::configuration::Variables;
+
+/// What a process is given and cannot change while it runs.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The environment, quotes removed.
+    pub variables: Variables,
+    /// This node's name.
+    pub node: String,
+    /// State that outlives a boot.
+    pub state_dir: PathBuf,
+    /// State of this boot.
+    pub run_dir: PathBuf,
+    /// The embedded store's file.
+    pub datastore_path: PathBuf,
+}
+
+impl Start {
+    /// Reads the environment. `NODENAME`, else the nodename file, else `HOSTNAME`, else the host's name is the node's;
+    /// the plugins find it in the file from then on.
+    pub fn read(variables: Variables) -> Result<Self> {
+        let path = |names: &[&str], default: PathBuf| -> Result<PathBuf> {
+            match variables.first(names) {
+                None => Ok(default),
+                Some((name, text)) if !text.starts_with('/') || text.contains('\0') => {
+                    bail!("environment variable {name}: {text:?} is not an absolute path; start it with \"/\"")
+                }
+                Some((_, text)) => Ok(text.into()),
+            }
+        };
+        if let Some((name, found)) = variables.first(&["DATASTORE_TYPE", "FELIX_DATASTORETYPE"])
+            && !found.eq_ignore_ascii_case("embedded")
+        {
+            bail!(
+                "environment variable {name}: {found:?} is not supported by this version yet; set \"embedded\", the only \
+                 store there is"
+            );
+        }
+        let state_dir = path(&["CALICO_STATE_DIR"], calico_ipam::settings::DEFAULT_STATE_DIR.into())?;
+        let run_dir = path(&["CALICO_RUN_DIR"], calico_ipam::settings::DEFAULT_RUN_DIR.into())?;
+        let datastore_path = path(&["DATASTORE_PATH"], state_dir.join("node.db"))?;
+        let nodename_file = path(&["CALICO_NODENAME_FILE"], state_dir.join("nodename"))?;
+        let system = nix::unistd::gethostname().unwrap_or_default();
+        let system = system.to_string_lossy().into_owned();
+        let hostname = variables.first(&["HOSTNAME"]).map(|(_, text)| text.to_ascii_lowercase());
+        let nodename = variables.first(&["NODENAME", "CALICO_NODENAME"]).map(|(_, text)| text);
+        let sources = Sources {
+            nodename: nodename.as_deref(),
+            file: &nodename_file,
+            hostname: hostname.as_deref(),
+            system: &system,
+        };
+        let node = node_name::resolve(sources, true).context("this node's name")?;
+        let is_there = fs::read_to_string(&nodename_file).is_ok_and(|text| text.trim() == node);
+        if !is_there {
+            write_file(&nodename_file, node.as_bytes(), 0o644)?;
+        }
+        Ok(Self {
+            variables,
+            node,
+            state_dir,
+            run_dir,
+            datastore_path,
+        })
+    }
+
+    /// For the library of the plugins.
+    pub fn plugin_settings(&self, environment: Environment) -> Settings {
+        Settings {
+            network: String::new(),
+            state_dir: self.state_dir.clone(),
+            run_dir: self.run_dir.clone(),
+            datastore_path: self.datastore_path.clone(),
+            nodename: Some(self.node.clone()),
+            nodename_file: self.state_dir.join("nodename"),
+            hostname: None,
+            lock_file: self.run_dir.join("ipam.lock"),
+            gc_minimum_age: Duration::from_secs(300),
+            log: LogSettings::default(),
+            addresses: AddressSettings {
+                v4: true,
+                v6: true,
+                ..AddressSettings::default()
+            },
+            environment,
+        }
+    }
+}
+
+/// Writes a file as a whole or not at all.
+pub fn write_file(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let folder = path.parent().with_context(|| format!("{} has no folder", path.display()))?;
+    let write = || -> std::io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        let mut file = fs::File::create(&temporary)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        let written = file.write_all(content).and_then(|()| file.sync_all());
+        let done = written.and_then(|()| fs::rename(&temporary, path));
+        if done.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        done
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}

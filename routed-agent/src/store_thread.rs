@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The thread that has the store open: registers this node, watches everything, sees to tunnel addresses. The store may
+//! go away for any time; what was known last stays in force meanwhile.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use calico_ipam::{cluster, log::Log, session::Session};
+use cni_plugin::Environment;
+use datastore::{StoreError, WatchEvent, Write};
+use ipam::{TunnelOutcome, TunnelRequest};
+use ipnet::IpNet;
+use model::{
+    AsNumber, Key, KeyRange, Kind, Node,
+    names::TunnelKind,
+    node::{NodeAddress, NodeBgp},
+};
+
+use crate::{plan::vxlan_mac, snapshot::Snapshot, start::Start};
+
+/// How long a watch waits before the inbox is looked at.
+const TICK: Duration = Duration::from_millis(200);
+/// After a failure the store is opened again after this time.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Attempts at a write that others keep changing.
+const ATTEMPTS: usize = 20;
+
+/// What the thread is told.
+#[derive(Debug)]
+pub enum Command {
+    /// This node's addresses are these.
+    Register(Registration),
+    /// The thread ends.
+    Stop,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registration {
+    /// IPv4 address with its mask.
+    pub ipv4: Option<IpNet>,
+    /// IPv6 address with its mask.
+    pub ipv6: Option<IpNet>,
+    /// AS number, where it has one of its own.
+    pub as_number: Option<u32>,
+    /// Cluster ID, where it is a route reflector by its environment.
+    pub cluster_id: Option<String>,
+}
+
+/// What the thread reports.
+#[derive(Debug)]
+pub enum Report {
+    /// What the store says now.
+    Snapshot(Arc<Snapshot>),
+    /// The store cannot be used, and why.
+    Away(String),
+    /// Something to tell an operator.
+    Warning(String),
+}
+
+/// A running thread.
+#[derive(Debug)]
+pub struct StoreThread {
+    commands: mpsc::Sender<Command>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl StoreThread {
+    /// Starts it; reports are handed to `report` on it.
+    pub fn start(start: Start, report: impl Fn(Report) + Send + 'static) -> std::io::Result<Self> {
+        let (commands, inbox) = mpsc::channel();
+        let thread = thread::Builder::new().name("store".into()).spawn(move || {
+            let mut keeper = Keeper {
+                start,
+                inbox,
+                report: Box::new(report),
+                registration: None,
+                stopped: false,
+                last_problem: None,
+            };
+            while !keeper.stopped {
+                if let Err(problem) = keeper.work() {
+                    let text = format!("{problem:#}");
+                    if keeper.last_problem.as_ref() != Some(&text) {
+                        (keeper.report)(Report::Away(text.clone()));
+                        keeper.last_problem = Some(text);
+                    }
+                    keeper.listen(PAUSE);
+                }
+            }
+        })?;
+        Ok(Self {
+            commands,
+            thread: Some(thread),
+        })
+    }
+
+    /// Tells it something.
+    pub fn send(&self, command: Command) {
+        // A thread that has ended needs nothing.
+        let _ = self.commands.send(command);
+    }
+}
+
+impl Drop for StoreThread {
+    fn drop(&mut self) {
+        self.send(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Keeper {
+    start: Start,
+    inbox: mpsc::Receiver<Command>,
+    report: Box<dyn Fn(Report) + Send>,
+    registration: Option<Registration>,
+    stopped: bool,
+    last_problem: Option<String>,
+}
+
+impl Keeper {
+    /// Opens the store and stays with it until it fails.
+    fn work(&mut self) -> Result<()> {
+        let log = Log::default();
+        let settings = self.start.plugin_settings(Environment::of_process());
+        let session = Session::open(&settings, &log).map_err(|problem| anyhow!("{problem}"))?;
+        cluster::initialise(&session, &[]).map_err(|problem| anyhow!("{problem}"))?;
+        let mut registered = None;
+        let (mut snapshot, mut watch) = begin(&session)?;
+        self.last_problem = None;
+        (self.report)(Report::Snapshot(Arc::new(snapshot.clone())));
+        loop {
+            self.listen(Duration::ZERO);
+            if self.stopped {
+                return Ok(());
+            }
+            if let Some(registration) = self.registration.clone().filter(|wanted| registered.as_ref() != Some(wanted)) {
+                register(&session, &self.start.node, &registration)?;
+                registered = Some(registration);
+                self.tunnels(&session, &snapshot);
+            }
+            let event = watch.next(TICK).context("watch the store")?;
+            let changed = match event {
+                None => continue,
+                Some(WatchEvent::Relist) => {
+                    let (listed, again) = begin(&session)?;
+                    (snapshot, watch) = (listed, again);
+                    true
+                }
+                Some(WatchEvent::Changes(changes)) => {
+                    let mut concerns = false;
+                    for change in changes {
+                        concerns |= snapshot.apply(change);
+                    }
+                    concerns
+                }
+            };
+            if changed {
+                (self.report)(Report::Snapshot(Arc::new(snapshot.clone())));
+                if registered.is_some() {
+                    self.tunnels(&session, &snapshot);
+                }
+            }
+        }
+    }
+
+    /// Takes commands for so long.
+    fn listen(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.inbox.recv_timeout(left) {
+                Ok(Command::Register(registration)) => self.registration = Some(registration),
+                Ok(Command::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    self.stopped = true;
+                    return;
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => return,
+            }
+        }
+    }
+
+    /// Addresses of tunnel devices, as the pools ask for them.
+    fn tunnels(&self, session: &Session<'_>, snapshot: &Snapshot) {
+        for kind in [TunnelKind::Ipip, TunnelKind::Vxlan, TunnelKind::VxlanV6] {
+            if let Err(problem) = tunnel(session, snapshot, &self.start.node, kind) {
+                (self.report)(Report::Warning(format!("address of the {kind:?} tunnel: {problem:#}")));
+            }
+        }
+    }
+}
+
+fn begin(session: &Session<'_>) -> Result<(Snapshot, Box<dyn datastore::Watch>)> {
+    let listing = session.store().list(&KeyRange::Everything).context("list the store")?;
+    let mut snapshot = Snapshot::default();
+    for entry in &listing.entries {
+        snapshot.put(entry);
+    }
+    let watch = session
+        .store()
+        .watch(&KeyRange::Everything, listing.revision)
+        .context("watch the store")?;
+    Ok((snapshot, watch))
+}
+
+/// Changes the own Node until the change holds.
+fn change_node(session: &Session<'_>, node: &str, change: impl Fn(&mut Node)) -> Result<()> {
+    for _ in 0..ATTEMPTS {
+        let key = Key::resource(Kind::Node, node);
+        let entry = session.store().get(&key).context("read the own Node")?;
+        let write = match &entry {
+            None => {
+                let mut resource = Node::new(node, model::node::NodeSpec::default());
+                let random = cluster::random().map_err(|problem| anyhow!("{problem}"))?;
+                resource.metadata.complete(random, session.now());
+                change(&mut resource);
+                Write::create(key, &resource)
+            }
+            Some(entry) => {
+                let before: Node = entry.decode().context("the own Node")?;
+                let mut resource = before.clone();
+                change(&mut resource);
+                if resource == before {
+                    return Ok(());
+                }
+                Write::update(key, &resource, entry.revision)
+            }
+        };
+        let batch = datastore::Batch {
+            writes: vec![write],
+            journal: Vec::new(),
+        };
+        match session.store().commit(&batch) {
+            Ok(_) => return Ok(()),
+            Err(StoreError::Conflict { .. } | StoreError::AlreadyExists { .. }) => {}
+            Err(problem) => return Err(problem).context("write the own Node"),
+        }
+    }
+    Err(anyhow!("the own Node changes faster than it can be written"))
+}
+
+fn register(session: &Session<'_>, node: &str, registration: &Registration) -> Result<()> {
+    change_node(session, node, |resource| {
+        let bgp = resource.spec.bgp.get_or_insert_with(NodeBgp::default);
+        bgp.ipv4_address = registration.ipv4;
+        bgp.ipv6_address = registration.ipv6;
+        if let Some(number) = registration.as_number {
+            bgp.as_number = Some(AsNumber(number));
+        }
+        if let Some(cluster) = &registration.cluster_id {
+            bgp.route_reflector_cluster_id = Some(cluster.clone());
+        }
+        if *bgp == NodeBgp::default() {
+            resource.spec.bgp = None;
+        }
+        // Others' addresses of the node are not ours to change.
+        let addresses = &mut resource.spec.addresses;
+        addresses.retain(|address| address.kind != "CalicoNodeIP");
+        for address in [registration.ipv4, registration.ipv6].into_iter().flatten() {
+            addresses.push(NodeAddress {
+                address: Some(address),
+                kind: "CalicoNodeIP".into(),
+                ..NodeAddress::default()
+            });
+        }
+    })
+}
+
+fn recorded(node: &Node, kind: TunnelKind) -> Option<std::net::IpAddr> {
+    match kind {
+        TunnelKind::Ipip => node.spec.bgp.as_ref().and_then(|bgp| bgp.ipv4_ipip_tunnel_addr),
+        TunnelKind::Vxlan => node.spec.ipv4_vxlan_tunnel_addr,
+        TunnelKind::VxlanV6 => node.spec.ipv6_vxlan_tunnel_addr,
+        TunnelKind::Wireguard | TunnelKind::WireguardV6 => None,
+    }
+}
+
+fn record(node: &mut Node, kind: TunnelKind, address: Option<std::net::IpAddr>) {
+    let name = node.metadata.name.clone();
+    let mac = |v6: bool| address.map(|_| vxlan_mac(&name, v6).to_string());
+    match kind {
+        TunnelKind::Ipip => {
+            let bgp = node.spec.bgp.get_or_insert_with(NodeBgp::default);
+            bgp.ipv4_ipip_tunnel_addr = address;
+            if *bgp == NodeBgp::default() {
+                node.spec.bgp = None;
+            }
+        }
+        TunnelKind::Vxlan => {
+            node.spec.ipv4_vxlan_tunnel_addr = address;
+            node.spec.vxlan_tunnel_mac_addr = mac(false);
+        }
+        TunnelKind::VxlanV6 => {
+            node.spec.ipv6_vxlan_tunnel_addr = address;
+            node.spec.vxlan_tunnel_mac_addr_v6 = mac(true);
+        }
+        TunnelKind::Wireguard | TunnelKind::WireguardV6 => {}
+    }
+}
+
+fn tunnel(session: &Session<'_>, snapshot: &Snapshot, name: &str, kind: TunnelKind) -> Result<()> {
+    let Some(node) = snapshot.nodes.get(name) else { return Ok(()) };
+    let recorded = recorded(node, kind);
+    let wanted = snapshot.pools.values().any(|pool| ipam::pool_wants_tunnel(pool, kind, node));
+    if recorded.is_none() && !wanted {
+        return Ok(());
+    }
+    let request = TunnelRequest {
+        node: name.to_owned(),
+        kind,
+        recorded,
+        cause: "tunnel".into(),
+    };
+    let _lock = session.lock().map_err(|problem| anyhow!("{problem}"))?;
+    let outcome = session.with_engine(|engine| engine.reconcile_tunnel_address(&request, &mut |_| Vec::new()))?;
+    let address = match outcome {
+        TunnelOutcome::Kept(address) => Some(address),
+        TunnelOutcome::Assigned(assigned) => Some(assigned.address),
+        TunnelOutcome::NotWanted => None,
+    };
+    if address == recorded {
+        return Ok(());
+    }
+    change_node(session, name, |node| record(node, kind, address))
+}
