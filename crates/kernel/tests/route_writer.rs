@@ -184,11 +184,17 @@ fn failures_are_told_by_place_and_stop_nothing() {
         // No such link; and no way to the gateway.
         let nowhere = Route::on_link(net("172.30.0.0/16"), 4711);
         let unreachable = Route::through(net("172.30.0.0/16"), addr("203.0.113.1"), link);
+        // More next hops than an attribute holds.
+        let too_long = Route {
+            multipath: vec![hop("10.0.0.9", link, false, 1); 5000],
+            ..Route::to(net("172.30.0.0/16"))
+        };
         let changes = || {
             let mut changes: Vec<RouteChange<'_>> = good.iter().map(RouteChange::Add).collect();
             changes.insert(0, RouteChange::Add(&nowhere));
             changes.insert(2500, RouteChange::Delete(&nowhere));
             changes.push(RouteChange::Replace(&unreachable));
+            changes.push(RouteChange::Add(&too_long));
             changes
         };
         let failures = writer.apply(changes()).unwrap();
@@ -201,7 +207,8 @@ fn failures_are_told_by_place_and_stop_nothing() {
             [
                 (0, Some(Errno::ENODEV as i32)),
                 (2500, Some(Errno::ESRCH as i32)),
-                (5002, Some(Errno::ENETUNREACH as i32))
+                (5002, Some(Errno::ENETUNREACH as i32)),
+                (5003, Some(Errno::EMSGSIZE as i32)),
             ]
         );
         let words = failures[2].error.to_string();
@@ -214,8 +221,8 @@ fn failures_are_told_by_place_and_stop_nothing() {
 
         // Everything fails, and all of it is told.
         let failures = writer.apply(changes()).unwrap();
-        assert_eq!(failures.len(), 5003);
-        assert!(failures.iter().map(|failure| failure.position).eq(0..5003));
+        assert_eq!(failures.len(), 5004);
+        assert!(failures.iter().map(|failure| failure.position).eq(0..5004));
         assert!(failures[1..2500].iter().all(|failure| failure.error.is_exists()));
         assert_eq!(
             writer.apply(good.iter().map(RouteChange::Delete)).unwrap().len(),

@@ -97,7 +97,7 @@ impl RouteWriter {
         self.socket.port()
     }
 
-    /// Makes the changes in order and returns those that failed; the others are done. A failure stops nothing. An error
+    /// Makes the changes in order and returns those that failed, in order; the others are done. A failure stops nothing. An error
     /// means that it is not known which changes were made, and calls for a listing.
     pub fn apply<'r>(
         &mut self,
@@ -108,6 +108,8 @@ impl RouteWriter {
         loop {
             let sent = self.send(&mut changes, &mut failures)?;
             if sent == 0 {
+                // Those too long to be sent came before those of their send.
+                failures.sort_by_key(|failure| failure.position);
                 return Ok(failures);
             }
         }
