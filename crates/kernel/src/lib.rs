@@ -6,7 +6,8 @@
 //! - [`Netlink`] is a socket of one network namespace. It executes a [`Request`] or a [`Batch`] of them and answers
 //!   questions.
 //! - [`pair`] creates veth and netkit pairs, [`link`] finds and alters links, [`address`], [`route`], [`rule`] and [`neighbour`]
-//!   do what their names say; each adds constructors to [`Request`] and methods to [`Netlink`].
+//!   do what their names say; each adds constructors to [`Request`] and methods to [`Netlink`]. [`RouteWriter`] is for very
+//!   many routes.
 //! - [`netns`] opens, enters and makes network namespaces; [`sysctl`] reads and writes `/proc/sys`.
 //! - [`tunnel`] makes ipip and vxlan devices and compares existing ones with what is wanted; [`fdb`] says behind which
 //!   host a vxlan device finds a MAC address.
@@ -55,7 +56,10 @@ pub use neighbour::Neighbour;
 pub use netns::{Namespace, NamespaceId, Opened};
 pub use pair::{PairKind, PairSpec, PeerSpec};
 pub use request::{Batch, Request};
-pub use route::{Family, NextHop, Route, RouteFilter, RouteKind, RouteProtocol, RouteScope};
+pub use route::{
+    Family, NextHop, Route, RouteChange, RouteFailure, RouteFilter, RouteKind, RouteProtocol, RouteScope,
+    RouteWriter,
+};
 pub use rule::SourceRule;
 pub use socket::Netlink;
 pub use tunnel::{Difference, Ipip, TunnelDevice, TunnelKind, TunnelSpec, Vxlan};

@@ -12,9 +12,15 @@ use crate::socket::Netlink;
 use crate::wire::{INET, INET6, Message, family};
 
 mod message;
+mod writer;
 
+use message::INFO;
 pub(crate) use message::parse_route;
-use message::{INFO, route_message};
+pub use writer::{RouteChange, RouteFailure, RouteWriter};
+
+/// Flags of a request that must not find a route of the same destination, table and metric, and of one that may.
+const CREATE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+const REPLACE: i32 = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
 
 /// The table ordinary routes are in.
 const MAIN_TABLE: u32 = libc::RT_TABLE_MAIN as u32;
@@ -262,28 +268,23 @@ impl Family {
 impl Request {
     /// Adds a route; EEXIST if there is one of the same destination, table and metric.
     pub fn add_route(route: &Route) -> Self {
-        let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-        Self::new(
-            route_message(libc::RTM_NEWROUTE, flags, route),
-            format!("add route {route}"),
-        )
+        RouteChange::Add(route).into()
     }
 
     /// Adds a route in place of one of the same destination, table and metric, if there is one.
     pub fn replace_route(route: &Route) -> Self {
-        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-        Self::new(
-            route_message(libc::RTM_NEWROUTE, flags, route),
-            format!("replace route {route}"),
-        )
+        RouteChange::Replace(route).into()
     }
 
     /// Deletes a route; ESRCH if there is none. What is left out of `route` matches anything.
     pub fn delete_route(route: &Route) -> Self {
-        Self::new(
-            route_message(libc::RTM_DELROUTE, 0, route),
-            format!("delete route {route}"),
-        )
+        RouteChange::Delete(route).into()
+    }
+}
+
+impl From<RouteChange<'_>> for Request {
+    fn from(change: RouteChange<'_>) -> Self {
+        Self::new(change.message(), change.to_string())
     }
 }
 

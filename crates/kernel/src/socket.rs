@@ -93,7 +93,7 @@ impl Netlink {
     }
 
     fn apply_chunk(&mut self, mut requests: Vec<Request>, results: &mut Vec<Result<()>>) -> Result<()> {
-        let first = self.sequence.wrapping_add(1);
+        let first = self.next_sequence();
         let done = results.len();
         let Some(last) = requests.last_mut() else {
             return Ok(());
@@ -111,33 +111,62 @@ impl Netlink {
             if message.is_too_long() {
                 return Err(Error::refused(operation, libc::EMSGSIZE, None));
             }
-            self.sequence = self.sequence.wrapping_add(1);
-            bytes.extend_from_slice(message.finish(self.sequence));
+            bytes.extend_from_slice(message.finish(self.take_sequence()));
             operations.push(operation);
             results.push(Ok(()));
         }
-        self.send(&bytes, &last_operation)?;
+        self.exchange(&bytes, first, &last_operation, |position, errno, words| {
+            if let Some(operation) = operations.get_mut(position) {
+                let operation = std::mem::take(operation);
+                results[done + position] = Err(Error::refused(operation, errno, words));
+            }
+        })
+    }
 
+    /// The sequence number of the next message.
+    pub(crate) fn next_sequence(&self) -> u32 {
+        self.sequence.wrapping_add(1)
+    }
+
+    /// Takes the next sequence number.
+    pub(crate) fn take_sequence(&mut self) -> u32 {
+        self.sequence = self.next_sequence();
+        self.sequence
+    }
+
+    /// Sends finished messages, numbered from `first` to the last taken number, of which the last asks for an
+    /// acknowledgement; hands over each failure, by the place of its message: error number and the kernel's words.
+    pub(crate) fn exchange(
+        &mut self,
+        bytes: &[u8],
+        first: u32,
+        operation: &str,
+        mut failed: impl FnMut(usize, i32, Option<String>),
+    ) -> Result<()> {
+        self.send(bytes, operation)?;
         let last = self.sequence;
+        let count = last.wrapping_sub(first);
         loop {
-            self.receive(&last_operation)?;
+            self.receive(operation)?;
             for received in Messages(&self.buffer) {
-                let position = usize::try_from(received.sequence.wrapping_sub(first)).unwrap_or(usize::MAX);
-                if received.kind != KIND_ERROR || position >= operations.len() {
+                let place = received.sequence.wrapping_sub(first);
+                if received.kind != KIND_ERROR || place > count {
                     continue;
                 }
                 if let Some((errno, words)) = failure(&received) {
-                    results[done + position] = Err(Error::refused(
-                        std::mem::take(&mut operations[position]),
-                        errno,
-                        words,
-                    ));
+                    failed(usize::try_from(place).unwrap_or(usize::MAX), errno, words);
                 }
                 if received.sequence == last {
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// Asks the kernel to leave the request out of its failures.
+    pub(crate) fn answer_briefly(&self) {
+        // Kernels before 4.3 do not know how, and send it along.
+        let _ = self.socket.set_cap_ack(true);
     }
 
     /// Sends a request whose end is marked by an acknowledgement or failure, and hands over the messages before it.
@@ -297,9 +326,9 @@ impl Netlink {
         if message.is_too_long() {
             return Err(Error::refused(operation, libc::EMSGSIZE, None));
         }
-        self.sequence = self.sequence.wrapping_add(1);
-        self.send(message.finish(self.sequence), operation)?;
-        Ok(self.sequence)
+        let sequence = self.take_sequence();
+        self.send(message.finish(sequence), operation)?;
+        Ok(sequence)
     }
 
     fn send(&self, bytes: &[u8], operation: &str) -> Result<()> {

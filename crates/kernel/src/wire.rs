@@ -94,6 +94,15 @@ impl Message {
         self.bytes[6..8].copy_from_slice(&(old | flags).to_ne_bytes());
     }
 
+    /// Adds `NLM_F_ACK` to a finished message.
+    pub(crate) fn ask_for_answer(finished: &mut [u8]) {
+        if let Some(flags) = finished.get_mut(6..8) {
+            let old = u16::from_ne_bytes([flags[0], flags[1]]);
+            let asked = u16::try_from(libc::NLM_F_ACK).expect("netlink flags are 16 bits");
+            flags.copy_from_slice(&(old | asked).to_ne_bytes());
+        }
+    }
+
     /// The finished message with its length and sequence number.
     pub(crate) fn finish(&mut self, sequence: u32) -> &[u8] {
         let length = u32::try_from(self.bytes.len()).expect("messages are below 4 GiB");
