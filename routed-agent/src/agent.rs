@@ -8,4 +8,4 @@ mod run;
 mod view;
 
 pub use run::{Ending, run};
-pub use view::{Answer, Query};
+pub use view::{Answer, Body, Query};

@@ -168,8 +168,8 @@ async fn live(start: Start) -> Result<Ending> {
             api::serve_tcp(configuration.health_host.as_str(), *configuration.health_port, asking.clone()).await?;
         }
         if *configuration.prometheus_enabled {
-            let host = configuration.prometheus_host.clone().unwrap_or_else(|| "0.0.0.0".to_owned());
-            api::serve_tcp(&host, *configuration.prometheus_port, asking.clone()).await?;
+            let host = configuration.prometheus_host.as_deref().unwrap_or("0.0.0.0");
+            api::serve_tcp(host, *configuration.prometheus_port, asking.clone()).await?;
         }
     }
     let mut terminated = signal(SignalKind::terminate()).context("signals")?;
@@ -276,10 +276,10 @@ fn register(handle: &Handle, store: &StoreThread, registered: &mut Option<Regist
     };
     core.failures.remove("node address");
     if registered.as_ref() != Some(&wanted) {
-        core.note(
-            "node",
-            format!("node {} has {:?} {:?}", core.start.node, wanted.ipv4, wanted.ipv6),
-        );
+        let addresses = [wanted.ipv4, wanted.ipv6].into_iter().flatten();
+        let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
+        let text = format!("node {} has {}", core.start.node, addresses.join(" and "));
+        core.note("node", text);
         store.send(StoreCommand::Register(wanted.clone()));
         *registered = Some(wanted);
     }

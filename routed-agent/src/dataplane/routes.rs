@@ -18,6 +18,8 @@ pub(super) const MAIN: u32 = 254;
 const RIVAL_REPAIRS: usize = 5;
 const RIVAL_WINDOW: Duration = Duration::from_secs(10);
 const RIVAL_PAUSE: Duration = Duration::from_secs(30);
+/// How long the plugin may take to write a container's route.
+const CONTAINER_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What tells routes apart for the kernel, in one table.
 pub(super) type RouteKey = (IpNet, u32);
@@ -28,6 +30,9 @@ pub(super) struct RouteWriter {
     ownership: Ownership,
     store: Routes,
     bgp: Routes,
+    /// Since when containers' routes are wanted. The plugin writes them; they are only repaired here, so that it does not
+    /// find them there before it.
+    containers: HashMap<IpNet, Instant>,
     /// Own routes as the kernel has them, by our knowledge.
     actual: BTreeMap<RouteKey, Route>,
     /// Routes that were ours at some time: whatever is in their place is damage.
@@ -54,6 +59,7 @@ impl RouteWriter {
             ownership,
             store: Routes::new(),
             bgp: Routes::new(),
+            containers: HashMap::new(),
             actual: BTreeMap::new(),
             owned: BTreeSet::new(),
             complete: false,
@@ -76,10 +82,18 @@ impl RouteWriter {
 
     pub(super) fn set_store(&mut self, routes: Routes) -> Vec<IpNet> {
         let before = std::mem::replace(&mut self.store, routes);
+        let now = Instant::now();
+        let is_container = |route: &PlannedRoute| matches!(route.way, Way::Container(_));
+        let containers = self.store.iter().filter(|(_, route)| is_container(route));
+        let earlier = std::mem::take(&mut self.containers);
+        self.containers = containers
+            .map(|(prefix, _)| (*prefix, earlier.get(prefix).copied().unwrap_or(now)))
+            .collect();
         let gone = before.keys().filter(|prefix| !self.store.contains_key(prefix));
         let changed = self
             .store
             .iter()
+            .filter(|(_, route)| !is_container(route))
             .filter(|(prefix, route)| before.get(prefix).is_none_or(|known| !same(known, route)));
         gone.chain(changed.map(|(prefix, _)| prefix)).copied().collect()
     }
@@ -122,6 +136,7 @@ impl RouteWriter {
             .into_iter()
             .filter(|route| self.is_ours(route) || self.is_containers(route));
         self.actual = ours.map(|route| (key(&route), route)).collect();
+        self.owned.extend(self.actual.keys().filter(|key| self.containers.contains_key(&key.0)));
         Ok(())
     }
 
@@ -184,6 +199,10 @@ impl RouteWriter {
             };
             let found = self.actual.get(&key(&route));
             if found.is_some_and(|found| matches(&route, found)) {
+                continue;
+            }
+            let is_young = |since: &Instant| now.duration_since(*since) < CONTAINER_PATIENCE;
+            if self.containers.get(&prefix).is_some_and(is_young) && !self.owned.contains(&key(&route)) {
                 continue;
             }
             if self.failed.contains_key(&prefix) {
@@ -281,7 +300,7 @@ impl RouteWriter {
         self.complete = true;
     }
 
-    /// Removes what is ours and not in the plan.
+    /// Removes what is ours and not in the plan. A container's route goes with its link.
     pub(super) fn sweep(&mut self, netlink: &mut Netlink) -> kernel::Result<()> {
         if !self.complete {
             return Ok(());
@@ -290,8 +309,9 @@ impl RouteWriter {
             .actual
             .keys()
             .filter(|(prefix, metric)| {
+                let is_own = self.actual.get(&(*prefix, *metric)).is_some_and(|route| self.is_ours(route));
                 let wanted = self.wanted(prefix).map(|planned| metric_of(prefix, planned.metric));
-                wanted != Some(*metric)
+                is_own && wanted != Some(*metric)
             })
             .map(|(prefix, _)| *prefix)
             .collect();
