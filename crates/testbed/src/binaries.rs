@@ -15,6 +15,8 @@ use serde::Deserialize;
 const PLUGINS: [(&str, &str); 2] = [("calico-cni", "calico"), ("calico-ipam", "calico-ipam")];
 /// The program with the hidden commands.
 const PLAYGROUND: &str = "playground";
+/// The daemon.
+const AGENT: &str = "routed-agent";
 /// Names the folder that has the plugins; `make` sets it to the static ones it built.
 const VARIABLE: &str = "CALICO_BIN_DIR";
 
@@ -63,6 +65,20 @@ pub(crate) fn playground() -> Result<PathBuf> {
     build(&["testbed"])?
         .remove(PLAYGROUND)
         .context("cargo built no program playground")
+}
+
+/// The program of routed-agent: from the folder of `CALICO_BIN_DIR` if it is there, or the one built beside the running test,
+/// or a new one.
+pub fn agent() -> Result<PathBuf> {
+    let given = env::var_os(VARIABLE).filter(|folder| !folder.is_empty());
+    let given = given.and_then(|folder| path::absolute(folder).ok());
+    let own = env::current_exe().context("find the running program")?;
+    let folders = given.iter().map(PathBuf::as_path).chain(own.ancestors().skip(1).take(2));
+    let found = folders.map(|folder| folder.join(AGENT)).find(|candidate| candidate.is_file());
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    build(&[AGENT])?.remove(AGENT).context("cargo built no program routed-agent")
 }
 
 /// One line of `cargo build --message-format=json`.

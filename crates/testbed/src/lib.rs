@@ -8,6 +8,7 @@
 //! - In a place one runs a [`Program`], sends a [`probe`], and [`view`]s what the kernel has.
 //! - [`cni`] runs plugins through a network list as `libcni` does. [`containerd`], [`podman`] and, built by [`go_programs`], `cnitool`
 //!   are real ones; [`node`] is a host with everything installed where they look for it.
+//! - [`lan`] has several hosts on a subnet, [`cluster`] hosts with routed-agents.
 //! - [`StoreContent`] is what a host's node store holds.
 //! - [`peers`] says what is installed, and makes what is not a visible skip. [`binaries`] finds our own programs.
 //!
@@ -15,6 +16,7 @@
 //! swept up by the next. Nothing touches the machine's own network or its configuration.
 
 pub mod binaries;
+pub mod cluster;
 pub mod cni;
 mod container;
 pub mod containerd;
@@ -25,6 +27,7 @@ pub mod go_programs;
 mod host;
 mod image;
 mod interrupt;
+pub mod lan;
 mod name;
 mod namespace;
 pub mod node;
