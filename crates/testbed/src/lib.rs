@@ -8,6 +8,7 @@
 //! - In a place one runs a [`Program`], sends a [`probe`], and [`view`]s what the kernel has.
 //! - [`cni`] runs plugins through a network list as `libcni` does. [`containerd`], [`podman`] and, built by [`go_programs`], `cnitool`
 //!   are real ones; [`node`] is a host with everything installed where they look for it.
+//! - [`vm`] runs a test under a stock kernel, where the running one lacks something.
 //! - [`StoreContent`] is what a host's node store holds.
 //! - [`peers`] says what is installed, and makes what is not a visible skip. [`binaries`] finds our own programs.
 //!
@@ -39,6 +40,7 @@ mod server;
 mod store_content;
 mod sweep;
 pub mod view;
+pub mod vm;
 
 pub use container::{Container, PORT};
 pub use folders::Folders;
