@@ -100,8 +100,9 @@ pub(super) fn script(
 ) -> Vec<u8> {
     let mut script = b"cd ".to_vec();
     quote(folder.as_os_str(), &mut script);
-    // Not by the shell's own assignments: a variable's name may be none for it.
-    script.extend_from_slice(b" || exit 126\nexec /run/testbed/busybox env -i");
+    // By env, since a variable's name may be none for a shell; and by the shared root's, since that of busybox would run an
+    // applet where there is one of the command's name.
+    script.extend_from_slice(b" || exit 126\nexec /usr/bin/env -i");
     for (name, value) in environment {
         let mut variable = name.as_ref().to_owned();
         variable.push("=");
@@ -152,7 +153,7 @@ mod tests {
         let script = script(Path::new("/"), &[("A'B", "it's $x")], &words);
         // A shell of this machine, with its own env for the guest's.
         let text = String::from_utf8(script).unwrap();
-        let start = "exec /run/testbed/busybox env -i 'A'\\''B=it'\\''s $x' ";
+        let start = "exec /usr/bin/env -i 'A'\\''B=it'\\''s $x' ";
         let (first, rest) = text.split_once('\n').unwrap();
         assert_eq!(first, "cd '/' || exit 126");
         let rest = rest.strip_prefix(start).unwrap();
