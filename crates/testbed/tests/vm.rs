@@ -98,27 +98,20 @@ fn full_size_packets_pass_an_ipip_tunnel() -> Result<()> {
 
 #[test]
 fn the_stock_kernel_has_what_tests_need() -> Result<()> {
-    if !vm::available() {
+    let programs = [Peer::Program("ip", "iproute2"), Peer::Program("nft", "nftables")];
+    if !vm::available() || !peers::available(&programs) {
         return Ok(());
     }
-    let kinds = ["ipip", "dummy", "vxlan", "veth", "bridge", "vrf", "wireguard"];
-    let families = ["ip", "ip6", "inet", "arp", "bridge", "netdev"];
-    let mut script = "set -e\n".to_owned();
-    for kind in kinds {
-        let options = match kind {
-            // Without it, it would be a second tunl0.
-            "ipip" => "local 192.0.2.1",
-            "vxlan" => "id 4096 dstport 4789",
-            "vrf" => "table 10",
-            _ => "",
-        };
-        script += &format!("ip link add t-{kind} type {kind} {options}\n");
-    }
-    for family in families {
-        script += &format!("nft add table {family} t\n");
-    }
-    script += "test $(nproc) = 2\ngrep -q tunl0 /proc/net/dev\n";
-    let output = shell(&script, DEADLINE)?;
+    let script = "set -e
+        # Without an address it would be a second tunl0.
+        ip link add t-ipip type ipip local 192.0.2.1
+        ip link add t-vxlan type vxlan id 4096 dstport 4789
+        ip link add t-vrf type vrf table 10
+        for kind in dummy veth bridge wireguard; do ip link add t-$kind type $kind; done
+        for family in ip ip6 inet arp bridge netdev; do nft add table $family t; done
+        test $(nproc) = 2
+        grep -q tunl0 /proc/net/dev";
+    let output = shell(script, DEADLINE)?;
     ensure!(output.code == 0, "{}{}", output.stdout, output.stderr);
     eprintln!("boot {:?}, in all {:?}", output.boot, output.total);
     Ok(())

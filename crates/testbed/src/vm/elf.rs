@@ -68,7 +68,7 @@ fn is_complete(elf: &[u8]) -> bool {
         let little_endian = bytes.iter().rev();
         Some(little_endian.fold(0, |value, byte| (value << 8) | u64::from(*byte)))
     };
-    let end = || Some(field(0x28, 8)?.checked_add(field(0x3a, 2)?.checked_mul(field(0x3c, 2)?)?)?);
+    let end = || field(0x28, 8)?.checked_add(field(0x3a, 2)?.checked_mul(field(0x3c, 2)?)?);
     elf.starts_with(b"\x7fELF\x02\x01") && end().is_some_and(|end| end > 64 && end <= elf.len() as u64)
 }
 

@@ -31,7 +31,8 @@ pub(super) fn build(kernel: &StockKernel) -> Result<Vec<u8>> {
         let path = format!("modules/{number}.ko");
         let content = fs::read(folder.join(module)).with_context(|| format!("read module {module}"))?;
         archive.program(&path, &content)?;
-        order.push_str(&format!("{path}\n"));
+        order += &path;
+        order.push('\n');
     }
     archive.program("modules/order", order.as_bytes())?;
     archive.finish()

@@ -2,7 +2,7 @@
 //! The emulator: what it needs, how it is called, how many run at once.
 
 use std::fs::{self, File, TryLockError};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -77,7 +77,7 @@ impl Parts {
             .arg(exchange.initramfs())
             .args(["-append", APPEND])
             .arg("-serial")
-            .arg(option("file:", exchange.console()))
+            .arg(option("file:", &exchange.console()))
             .args([
                 "-fsdev",
                 "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
@@ -87,7 +87,7 @@ impl Parts {
             .arg("-fsdev")
             .arg(option(
                 "local,id=exchange,security_model=mapped-file,path=",
-                exchange.shared(),
+                &exchange.shared(),
             ))
             .args(["-device", "virtio-9p-pci,fsdev=exchange,mount_tag=exchange"])
             .stdin(Stdio::null())
@@ -100,7 +100,7 @@ impl Parts {
 }
 
 /// An option's value with a path at its end, in which a comma is written twice.
-fn option(start: &str, path: PathBuf) -> String {
+fn option(start: &str, path: &Path) -> String {
     format!("{start}{}", path.to_string_lossy().replace(',', ",,"))
 }
 
