@@ -14,8 +14,9 @@ CNI_BIN_DIR  ?= /opt/cni/bin
 CNI_CONF_DIR ?= /etc/cni/net.d
 DESTDIR      ?=
 FUZZ_SECONDS ?= 60
+COMMAND      ?= uname -a
 
-.PHONY: build demo test lint fmt fmt-check deny bench fuzz install uninstall tools clean
+.PHONY: build demo test vm lint fmt fmt-check deny bench fuzz install uninstall tools clean
 
 build: ## the two plugins, as they are installed
 	$(PLUGIN_ENV) cargo build --locked --profile plugin --target $(HOST_TARGET) -p calico-cni -p calico-ipam
@@ -31,6 +32,11 @@ test: tools build ## everything, real runtimes included; as root
 	  cargo nextest run --locked --workspace --no-fail-fast
 	@if [ -s "$(TARGET_DIR)/skipped-tests" ]; then echo "SKIPPED, because of what this machine lacks:"; cat "$(TARGET_DIR)/skipped-tests"; fi
 	cargo test --locked --workspace --doc --quiet
+
+vm: override export COMMAND := $(value COMMAND)
+vm: ## a command as root under a stock kernel, for what the running one lacks: make vm COMMAND='ip link add tun1 type ipip local 192.0.2.1 && ip -d link'
+	.ci/peers
+	@cargo run --locked --quiet -p testbed --bin vm -- sh -c "$$COMMAND"
 
 lint: ## clippy with the choices made in Cargo.toml, and the documentation builds
 	cargo clippy --locked --workspace --all-targets -- -D warnings

@@ -97,7 +97,8 @@ impl GoProgram {
     }
 }
 
-fn target_folder() -> PathBuf {
+/// Where cargo builds; what tests fetch or build once is kept below it.
+pub(crate) fn target_folder() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from)
 }

@@ -9,6 +9,7 @@
 //! - [`cni`] runs plugins through a network list as `libcni` does. [`containerd`], [`podman`] and, built by [`go_programs`], `cnitool`
 //!   are real ones; [`node`] is a host with everything installed where they look for it.
 //! - [`lan`] has several hosts on a subnet, [`cluster`] hosts with routed-agents.
+//! - [`vm`] runs a test under a stock kernel, where the running one lacks something.
 //! - [`StoreContent`] is what a host's node store holds.
 //! - [`peers`] says what is installed, and makes what is not a visible skip. [`binaries`] finds our own programs.
 //!
@@ -42,6 +43,7 @@ mod server;
 mod store_content;
 mod sweep;
 pub mod view;
+pub mod vm;
 
 pub use container::{Container, PORT};
 pub use folders::Folders;

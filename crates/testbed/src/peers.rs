@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// Where distributions put the reference plugins (Debian, then Fedora), and where others install them.
 const REFERENCE_PLUGINS: [&str; 3] = ["/usr/lib/cni", "/usr/libexec/cni", "/opt/cni/bin"];
 /// Names a file that gets a line for each skip; `make test` shows it at the end.
-const SKIPS: &str = "TESTBED_SKIPS";
+pub(crate) const SKIPS: &str = "TESTBED_SKIPS";
 
 /// Something a test cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub(crate) fn static_busybox() -> Option<PathBuf> {
 
 impl Peer {
     /// Why it is not there; `None` if it is.
-    fn missing(&self) -> Option<String> {
+    pub(crate) fn missing(&self) -> Option<String> {
         let install = |package: &str| format!("install package {package}, or run .ci/peers");
         match *self {
             Self::Root => no_namespaces(),
