@@ -87,10 +87,13 @@ pub fn serve_unix(path: &Path, asking: Asking) -> Result<Served> {
 }
 
 /// Serves metrics and health on TCP.
-pub async fn serve_tcp(host: &str, port: u16, asking: Asking) -> Result<()> {
-    let listener = TcpListener::bind((host, port))
-        .await
-        .with_context(|| format!("listen for health and metrics on {host} port {port}"))?;
+pub fn serve_tcp(host: &str, port: u16, asking: Asking) -> Result<()> {
+    let bind = || -> std::io::Result<TcpListener> {
+        let listener = std::net::TcpListener::bind((host, port))?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    let listener = bind().with_context(|| format!("listen for health and metrics on {host} port {port}"))?;
     let router = watching().with_state(asking);
     tokio::spawn(async move {
         let _ = axum::serve(listener, router).await;

@@ -108,7 +108,9 @@ fn print(json: bool, value: &Value, as_text: impl Fn(&Value) -> String) -> Resul
 }
 
 fn socket() -> PathBuf {
-    let run_dir = Variables::of_process().first(&["CALICO_RUN_DIR"]).map(|(_, path)| path);
+    let run_dir = Variables::of_process()
+        .first(&["CALICO_RUN_DIR"])
+        .map(|(_, path)| path);
     let run_dir = run_dir.unwrap_or_else(|| calico_ipam::settings::DEFAULT_RUN_DIR.to_owned());
     Path::new(&run_dir).join("agent.sock")
 }
@@ -120,7 +122,9 @@ fn get(socket: &Path, path: &str) -> Result<Value> {
 
 /// Asks the running agent.
 fn request(socket: &Path, method: Method, path: &str) -> Result<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let stream = UnixStream::connect(socket)
             .await

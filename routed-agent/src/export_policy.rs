@@ -104,7 +104,11 @@ pub fn export(snapshot: &Snapshot, exports: &Exports, filters: &[String], family
     let blocks: Vec<IpNet> = blocks.map(|(block, _)| block).collect();
     if !blocks.is_empty() {
         let whole = blocks.iter().map(|block| PrefixRange::exactly(*block)).collect();
-        terms.push(term("own blocks", vec![Condition::PrefixIn(whole)], Verdict::Accept));
+        terms.push(term(
+            "own blocks",
+            vec![Condition::PrefixIn(whole)],
+            Verdict::Accept,
+        ));
         let inside = blocks.iter().map(|block| PrefixRange {
             min: block.prefix_len() + 1,
             ..PrefixRange::within(*block)
@@ -115,9 +119,16 @@ pub fn export(snapshot: &Snapshot, exports: &Exports, filters: &[String], family
             Verdict::Reject,
         ));
     }
-    terms.push(term("services", vec![Condition::Class(vec![class::SERVICE])], Verdict::Accept));
+    terms.push(term(
+        "services",
+        vec![Condition::Class(vec![class::SERVICE])],
+        Verdict::Accept,
+    ));
     if exports.reflector && !exports.service_prefixes.is_empty() {
-        let ranges = exports.service_prefixes.iter().map(|prefix| PrefixRange::within(*prefix));
+        let ranges = exports
+            .service_prefixes
+            .iter()
+            .map(|prefix| PrefixRange::within(*prefix));
         terms.push(term(
             "services of others, by a reflector",
             vec![Condition::PrefixIn(ranges.collect())],
@@ -129,7 +140,11 @@ pub fn export(snapshot: &Snapshot, exports: &Exports, filters: &[String], family
         .map(|pool| PrefixRange::within(pool.spec.cidr))
         .collect();
     if !enabled.is_empty() {
-        terms.push(term("enabled pools", vec![Condition::PrefixIn(enabled)], Verdict::Accept));
+        terms.push(term(
+            "enabled pools",
+            vec![Condition::PrefixIn(enabled)],
+            Verdict::Accept,
+        ));
     }
     Policy {
         terms,
@@ -157,9 +172,14 @@ fn filter_terms(snapshot: &Snapshot, filters: &[String], family: Family, export:
             (false, Family::Ipv6) => &spec.import_v6,
         };
         let name = &filter.metadata.name;
-        rules.iter().enumerate().map(move |(number, rule)| (name, number, rule))
+        rules
+            .iter()
+            .enumerate()
+            .map(move |(number, rule)| (name, number, rule))
     });
-    rules.map(|(name, number, rule)| rule_term(format!("BGPFilter {name}, rule {}", number + 1), rule)).collect()
+    rules
+        .map(|(name, number, rule)| rule_term(format!("BGPFilter {name}, rule {}", number + 1), rule))
+        .collect()
 }
 
 fn rule_term(name: String, rule: &BgpFilterRule) -> Term {
@@ -168,9 +188,19 @@ fn rule_term(name: String, rule: &BgpFilterRule) -> Term {
         let cidr = cidr.trunc();
         let longest = cidr.max_prefix_len();
         let bounds = rule.prefix_length.as_ref();
-        let min = bounds.and_then(|bounds| bounds.min).unwrap_or_default().max(cidr.prefix_len());
-        let max = bounds.and_then(|bounds| bounds.max).unwrap_or(longest).min(longest);
-        let range = PrefixRange { prefix: cidr, min, max };
+        let min = bounds
+            .and_then(|bounds| bounds.min)
+            .unwrap_or_default()
+            .max(cidr.prefix_len());
+        let max = bounds
+            .and_then(|bounds| bounds.max)
+            .unwrap_or(longest)
+            .min(longest);
+        let range = PrefixRange {
+            prefix: cidr,
+            min,
+            max,
+        };
         conditions.push(match operator {
             MatchOperator::Equal => Condition::PrefixIn(vec![PrefixRange::exactly(cidr)]),
             MatchOperator::NotEqual => Condition::PrefixNotIn(vec![PrefixRange::exactly(cidr)]),
@@ -196,13 +226,18 @@ fn rule_term(name: String, rule: &BgpFilterRule) -> Term {
         });
     }
     if !rule.as_path_prefix.is_empty() {
-        conditions.push(Condition::AsPathStart(rule.as_path_prefix.iter().map(|number| number.0).collect()));
+        conditions.push(Condition::AsPathStart(
+            rule.as_path_prefix.iter().map(|number| number.0).collect(),
+        ));
     }
     if let Some(priority) = rule.priority {
         conditions.push(Condition::LocalPref(local_pref(priority)));
     }
     let changes = rule.operations.iter().flat_map(|operation| {
-        let community = operation.add_community.as_ref().map(|operation| add(&operation.value));
+        let community = operation
+            .add_community
+            .as_ref()
+            .map(|operation| add(&operation.value));
         let prepend = operation
             .prepend_as_path
             .as_ref()

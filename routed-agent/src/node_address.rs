@@ -7,8 +7,17 @@ use ipnet::IpNet;
 use crate::{configuration::Variables, facts::Facts};
 
 /// The address of one family; `None`: the node has none.
-pub fn find(variables: &Variables, facts: &Facts, recorded: Option<IpNet>, v6: bool) -> Result<Option<IpNet>> {
-    let names: [&str; 2] = if v6 { ["IP6", "CALICO_IP6"] } else { ["IP", "CALICO_IP"] };
+pub fn find(
+    variables: &Variables,
+    facts: &Facts,
+    recorded: Option<IpNet>,
+    v6: bool,
+) -> Result<Option<IpNet>> {
+    let names: [&str; 2] = if v6 {
+        ["IP6", "CALICO_IP6"]
+    } else {
+        ["IP", "CALICO_IP"]
+    };
     let (name, text) = variables.first(&names).unwrap_or_default();
     if text == "none" || (v6 && text.is_empty() && recorded.is_none()) {
         return Ok(None);
@@ -30,14 +39,34 @@ pub fn find(variables: &Variables, facts: &Facts, recorded: Option<IpNet>, v6: b
     {
         return Ok(Some(found));
     }
-    let excluded = ["docker", "cbr", "dummy", "virbr", "lxcbr", "veth", "lo", "cali", "tunl", "flannel", "kube-ipvs", "cni", "vxlan.calico", "vxlan-v6.calico", "ipip.calico"];
+    let excluded = [
+        "docker",
+        "cbr",
+        "dummy",
+        "virbr",
+        "lxcbr",
+        "veth",
+        "lo",
+        "cali",
+        "tunl",
+        "flannel",
+        "kube-ipvs",
+        "cni",
+        "vxlan.calico",
+        "vxlan-v6.calico",
+        "ipip.calico",
+    ];
     let candidates = facts.addresses.iter().filter(|(address, index)| {
         let device = facts.links.get(index);
-        let usable = device.is_some_and(|device| device.up && !excluded.iter().any(|prefix| device.name.starts_with(prefix)));
+        let usable = device.is_some_and(|device| {
+            device.up && !excluded.iter().any(|prefix| device.name.starts_with(prefix))
+        });
         let link_local = matches!(address, IpNet::V6(address) if address.addr().is_unicast_link_local());
         usable && address.addr().is_ipv6() == v6 && !link_local && !address.addr().is_loopback()
     });
-    let found = candidates.max_by_key(|(_, index)| *index).map(|(address, _)| *address);
+    let found = candidates
+        .max_by_key(|(_, index)| *index)
+        .map(|(address, _)| *address);
     match found {
         None if !v6 => bail!("no interface has one; set environment variable IP"),
         found => Ok(found),

@@ -123,10 +123,10 @@ impl Sessions {
     }
 
     /// What a peer is from now on; its connections stay.
-    pub fn set_peer(&self, id: PeerId, socket: PeerSocket) {
+    pub fn set_peer(&self, id: PeerId, socket: &PeerSocket) {
         let earlier = self.inner.borrow_mut().peers.insert(id, socket.clone());
-        if earlier.as_ref() != Some(&socket) {
-            self.set_key(&socket, earlier.as_ref());
+        if earlier.as_ref() != Some(socket) {
+            self.set_key(socket, earlier.as_ref());
         }
     }
 
@@ -149,7 +149,9 @@ impl Sessions {
             return;
         };
         for (listener, _) in &self.inner.borrow().listeners {
-            let same_family = listener.local_addr().is_ok_and(|own| own.is_ipv4() == remote.is_ipv4());
+            let same_family = listener
+                .local_addr()
+                .is_ok_and(|own| own.is_ipv4() == remote.is_ipv4());
             if !same_family {
                 continue;
             }
@@ -161,7 +163,8 @@ impl Sessions {
                 None => Ok(()),
             };
             if let Err(problem) = result {
-                self.driver.problem(format!("password of peer {remote}: {problem}"));
+                self.driver
+                    .problem(format!("password of peer {remote}: {problem}"));
             }
         }
     }
@@ -232,7 +235,8 @@ impl Sessions {
     fn begin(self: &Rc<Self>, id: PeerId, stream: TcpStream, dialled: bool) {
         let settings = self.inner.borrow().peers.get(&id).cloned().unwrap_or_default();
         if let Err(problem) = prepare(&stream, &settings) {
-            self.driver.problem(format!("connection of {:?}: {problem}", settings.remote));
+            self.driver
+                .problem(format!("connection of {:?}: {problem}", settings.remote));
         }
         let Ok(local) = stream.local_addr() else {
             if dialled {
@@ -255,7 +259,8 @@ impl Sessions {
             .borrow_mut()
             .connections
             .insert((id, connection), Connection { orders, reader });
-        self.driver.local_address(id, connection, local.ip().to_canonical());
+        self.driver
+            .local_address(id, connection, local.ip().to_canonical());
         let event = if dialled {
             Event::Dialled(connection)
         } else {
@@ -269,7 +274,9 @@ impl Sessions {
         loop {
             match read.read(&mut buffer).await {
                 Ok(0) | Err(_) => break,
-                Ok(count) => self.driver.event(id, Event::Received(connection, &buffer[..count])),
+                Ok(count) => self
+                    .driver
+                    .event(id, Event::Received(connection, &buffer[..count])),
             }
         }
         self.end(id, connection);
@@ -354,7 +361,8 @@ async fn connect(peer: &PeerSocket) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     if let Some(password) = &peer.password {
-        kernel::tcp::set_md5_key(&socket, remote.ip(), password.as_bytes()).map_err(|problem| io::Error::other(problem.to_string()))?;
+        kernel::tcp::set_md5_key(&socket, remote.ip(), password.as_bytes())
+            .map_err(|problem| io::Error::other(problem.to_string()))?;
     }
     if peer.ttl_hops.is_some() {
         kernel::tcp::set_ttl(&socket, u8::MAX).map_err(|problem| io::Error::other(problem.to_string()))?;
@@ -363,13 +371,17 @@ async fn connect(peer: &PeerSocket) -> io::Result<TcpStream> {
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     let stream: std::net::TcpStream = socket.into();
-    tokio::net::TcpSocket::from_std_stream(stream).connect(remote).await
+    tokio::net::TcpSocket::from_std_stream(stream)
+        .connect(remote)
+        .await
 }
 
 /// Options that hold for either side's connections.
 fn prepare(stream: &TcpStream, peer: &PeerSocket) -> Result<(), String> {
     let socket = SockRef::from(stream);
-    socket.set_tcp_nodelay(true).map_err(|problem| problem.to_string())?;
+    socket
+        .set_tcp_nodelay(true)
+        .map_err(|problem| problem.to_string())?;
     if let Some(hops) = peer.ttl_hops {
         kernel::tcp::set_ttl(stream, u8::MAX).map_err(|problem| problem.to_string())?;
         let least = (u8::MAX - hops).saturating_add(1);

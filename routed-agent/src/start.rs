@@ -42,7 +42,9 @@ impl Start {
             match variables.first(names) {
                 None => Ok(default),
                 Some((name, text)) if !text.starts_with('/') || text.contains('\0') => {
-                    bail!("environment variable {name}: {text:?} is not an absolute path; start it with \"/\"")
+                    bail!(
+                        "environment variable {name}: {text:?} is not an absolute path; start it with \"/\""
+                    )
                 }
                 Some((_, text)) => Ok(text.into()),
             }
@@ -55,14 +57,21 @@ impl Start {
                  store there is"
             );
         }
-        let state_dir = path(&["CALICO_STATE_DIR"], calico_ipam::settings::DEFAULT_STATE_DIR.into())?;
+        let state_dir = path(
+            &["CALICO_STATE_DIR"],
+            calico_ipam::settings::DEFAULT_STATE_DIR.into(),
+        )?;
         let run_dir = path(&["CALICO_RUN_DIR"], calico_ipam::settings::DEFAULT_RUN_DIR.into())?;
         let datastore_path = path(&["DATASTORE_PATH"], state_dir.join("node.db"))?;
         let nodename_file = path(&["CALICO_NODENAME_FILE"], state_dir.join("nodename"))?;
         let system = nix::unistd::gethostname().unwrap_or_default();
         let system = system.to_string_lossy().into_owned();
-        let hostname = variables.first(&["HOSTNAME"]).map(|(_, text)| text.to_ascii_lowercase());
-        let nodename = variables.first(&["NODENAME", "CALICO_NODENAME"]).map(|(_, text)| text);
+        let hostname = variables
+            .first(&["HOSTNAME"])
+            .map(|(_, text)| text.to_ascii_lowercase());
+        let nodename = variables
+            .first(&["NODENAME", "CALICO_NODENAME"])
+            .map(|(_, text)| text);
         let sources = Sources {
             nodename: nodename.as_deref(),
             file: &nodename_file,
@@ -108,7 +117,9 @@ impl Start {
 
 /// Writes a file as a whole or not at all.
 pub fn write_file(path: &Path, content: &[u8], mode: u32) -> Result<()> {
-    let folder = path.parent().with_context(|| format!("{} has no folder", path.display()))?;
+    let folder = path
+        .parent()
+        .with_context(|| format!("{} has no folder", path.display()))?;
     let write = || -> std::io::Result<()> {
         fs::create_dir_all(folder)?;
         let temporary = path.with_extension(format!("{}.tmp", std::process::id()));

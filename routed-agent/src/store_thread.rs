@@ -140,7 +140,11 @@ impl Keeper {
             if self.stopped {
                 return Ok(());
             }
-            if let Some(registration) = self.registration.clone().filter(|wanted| registered.as_ref() != Some(wanted)) {
+            if let Some(registration) = self
+                .registration
+                .clone()
+                .filter(|wanted| registered.as_ref() != Some(wanted))
+            {
                 register(&session, &self.start.node, &registration)?;
                 registered = Some(registration);
                 self.tunnels(&session, &snapshot);
@@ -190,14 +194,19 @@ impl Keeper {
     fn tunnels(&self, session: &Session<'_>, snapshot: &Snapshot) {
         for kind in [TunnelKind::Ipip, TunnelKind::Vxlan, TunnelKind::VxlanV6] {
             if let Err(problem) = tunnel(session, snapshot, &self.start.node, kind) {
-                (self.report)(Report::Warning(format!("address of the {kind:?} tunnel: {problem:#}")));
+                (self.report)(Report::Warning(format!(
+                    "address of the {kind:?} tunnel: {problem:#}"
+                )));
             }
         }
     }
 }
 
 fn begin(session: &Session<'_>) -> Result<(Snapshot, Box<dyn datastore::Watch>)> {
-    let listing = session.store().list(&KeyRange::Everything).context("list the store")?;
+    let listing = session
+        .store()
+        .list(&KeyRange::Everything)
+        .context("list the store")?;
     let mut snapshot = Snapshot::default();
     for entry in &listing.entries {
         snapshot.put(entry);
@@ -305,9 +314,14 @@ fn record(node: &mut Node, kind: TunnelKind, address: Option<std::net::IpAddr>) 
 }
 
 fn tunnel(session: &Session<'_>, snapshot: &Snapshot, name: &str, kind: TunnelKind) -> Result<()> {
-    let Some(node) = snapshot.nodes.get(name) else { return Ok(()) };
+    let Some(node) = snapshot.nodes.get(name) else {
+        return Ok(());
+    };
     let recorded = recorded(node, kind);
-    let wanted = snapshot.pools.values().any(|pool| ipam::pool_wants_tunnel(pool, kind, node));
+    let wanted = snapshot
+        .pools
+        .values()
+        .any(|pool| ipam::pool_wants_tunnel(pool, kind, node));
     if recorded.is_none() && !wanted {
         return Ok(());
     }
@@ -318,7 +332,8 @@ fn tunnel(session: &Session<'_>, snapshot: &Snapshot, name: &str, kind: TunnelKi
         cause: "tunnel".into(),
     };
     let _lock = session.lock().map_err(|problem| anyhow!("{problem}"))?;
-    let outcome = session.with_engine(|engine| engine.reconcile_tunnel_address(&request, &mut |_| Vec::new()))?;
+    let outcome =
+        session.with_engine(|engine| engine.reconcile_tunnel_address(&request, &mut |_| Vec::new()))?;
     let address = match outcome {
         TunnelOutcome::Kept(address) => Some(address),
         TunnelOutcome::Assigned(assigned) => Some(assigned.address),

@@ -14,7 +14,7 @@ fn text(value: &Value) -> String {
 }
 
 /// Peers, by family, as a table.
-pub fn status(status: &Value) -> String {
+pub(crate) fn status(status: &Value) -> String {
     let mut out = String::from("Calico process is running.\n");
     let none = Vec::new();
     let peers = status["peers"].as_array().unwrap_or(&none);
@@ -28,24 +28,44 @@ pub fn status(status: &Value) -> String {
                     session
                 } else {
                     let reason = text(&peer["lastDown"]["reason"]);
-                    if reason.is_empty() { session } else { format!("{session} {reason}") }
+                    if reason.is_empty() {
+                        session
+                    } else {
+                        format!("{session} {reason}")
+                    }
                 };
-                let since = peer["upSeconds"].as_u64().map_or_else(|| "-".to_owned(), duration);
-                [text(&peer["address"]), text(&peer["type"]), text(&peer["state"]), since, info]
+                let since = peer["upSeconds"]
+                    .as_u64()
+                    .map_or_else(|| "-".to_owned(), duration);
+                [
+                    text(&peer["address"]),
+                    text(&peer["type"]),
+                    text(&peer["state"]),
+                    since,
+                    info,
+                ]
             })
             .collect();
         let _ = writeln!(out, "\n{title} BGP status");
         if rows.is_empty() {
             let _ = writeln!(out, "No {title} peers found.");
         } else {
-            out.push_str(&grid(["PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO"], &rows));
+            out.push_str(&grid(
+                ["PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO"],
+                &rows,
+            ));
         }
     }
     for warning in status["warnings"].as_array().unwrap_or(&none) {
         let _ = writeln!(out, "WARNING: {}", text(warning));
     }
     for refused in status["routes"]["refused"].as_array().unwrap_or(&none) {
-        let _ = writeln!(out, "REFUSED: {} ({})", text(&refused["text"]), text(&refused["code"]));
+        let _ = writeln!(
+            out,
+            "REFUSED: {} ({})",
+            text(&refused["text"]),
+            text(&refused["code"])
+        );
     }
     if let Some(failures) = status["failures"].as_object() {
         for (item, problem) in failures {
@@ -56,7 +76,12 @@ pub fn status(status: &Value) -> String {
 }
 
 fn duration(seconds: u64) -> String {
-    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    format!(
+        "{:02}:{:02}:{:02}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
 }
 
 fn grid<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
@@ -65,24 +90,29 @@ fn grid<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
         cells.chain([header[column].len()]).max().unwrap_or_default()
     };
     let widths: Vec<usize> = (0..N).map(width).collect();
-    let line: String = widths.iter().map(|width| format!("+{}", "-".repeat(width + 2))).collect::<String>() + "+\n";
+    let dashes: Vec<String> = widths.iter().map(|width| "-".repeat(width + 2)).collect();
+    let line = format!("+{}+\n", dashes.join("+"));
     let mut out = line.clone();
-    let heads: String = header
+    let heads: Vec<String> = header
         .iter()
         .zip(&widths)
-        .map(|(head, width)| format!("| {head:^width$} "))
+        .map(|(head, width)| format!(" {head:^width$} "))
         .collect();
-    let _ = writeln!(out, "{heads}|");
+    let _ = writeln!(out, "|{}|", heads.join("|"));
     out.push_str(&line);
     for row in rows {
-        let cells: String = row.iter().zip(&widths).map(|(cell, width)| format!("| {cell:<width$} ")).collect();
-        let _ = writeln!(out, "{cells}|");
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!(" {cell:<width$} "))
+            .collect();
+        let _ = writeln!(out, "|{}|", cells.join("|"));
     }
     out + &line
 }
 
 /// The way from one address to another.
-pub fn explain(answer: &Value) -> String {
+pub(crate) fn explain(answer: &Value) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: String| {
         if !value.is_empty() {
@@ -93,7 +123,11 @@ pub fn explain(answer: &Value) -> String {
     line("to", text(&answer["to"]));
     line("seen from", format!("node {}", text(&answer["here"])));
     let owner = |value: &Value| {
-        if value.is_null() { "nobody's, by the store".to_owned() } else { format!("block {} of node {}", text(&value["block"]), text(&value["node"])) }
+        if value.is_null() {
+            "nobody's, by the store".to_owned()
+        } else {
+            format!("block {} of node {}", text(&value["block"]), text(&value["node"]))
+        }
     };
     line("source", owner(&answer["source"]));
     line("destination", owner(&answer["destination"]));
@@ -103,7 +137,9 @@ pub fn explain(answer: &Value) -> String {
     } else {
         let way = &route["way"];
         let hops = way["hops"].as_array().map(|hops| {
-            let each = hops.iter().map(|hop| format!("via {} dev {}", text(&hop["gateway"]), text(&hop["device"])));
+            let each = hops
+                .iter()
+                .map(|hop| format!("via {} dev {}", text(&hop["gateway"]), text(&hop["device"])));
             each.collect::<Vec<_>>().join(", ")
         });
         let how = hops.unwrap_or_else(|| format!("{} {}", text(&way["type"]), text(&way["device"])));
@@ -118,7 +154,12 @@ pub fn explain(answer: &Value) -> String {
     if !outer.is_null() {
         line(
             "outer header",
-            format!("{} -> {}, {}", text(&outer["source"]), text(&outer["destination"]), text(&outer["protocol"])),
+            format!(
+                "{} -> {}, {}",
+                text(&outer["source"]),
+                text(&outer["destination"]),
+                text(&outer["protocol"])
+            ),
         );
     }
     out

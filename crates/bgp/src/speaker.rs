@@ -146,7 +146,10 @@ impl Speaker {
         self.config.cluster_id = cluster_id;
         for family in Family::ALL {
             let table = self.tables.of(family);
-            let used: Vec<Slot> = table.slots().filter(|slot| !table.entry(*slot).paths().is_empty()).collect();
+            let used: Vec<Slot> = table
+                .slots()
+                .filter(|slot| !table.entry(*slot).paths().is_empty())
+                .collect();
             for slot in used {
                 self.list(family, slot);
             }

@@ -73,12 +73,19 @@ pub fn agent() -> Result<PathBuf> {
     let given = env::var_os(VARIABLE).filter(|folder| !folder.is_empty());
     let given = given.and_then(|folder| path::absolute(folder).ok());
     let own = env::current_exe().context("find the running program")?;
-    let folders = given.iter().map(PathBuf::as_path).chain(own.ancestors().skip(1).take(2));
-    let found = folders.map(|folder| folder.join(AGENT)).find(|candidate| candidate.is_file());
+    let folders = given
+        .iter()
+        .map(PathBuf::as_path)
+        .chain(own.ancestors().skip(1).take(2));
+    let found = folders
+        .map(|folder| folder.join(AGENT))
+        .find(|candidate| candidate.is_file());
     if let Some(found) = found {
         return Ok(found);
     }
-    build(&[AGENT])?.remove(AGENT).context("cargo built no program routed-agent")
+    build(&[AGENT])?
+        .remove(AGENT)
+        .context("cargo built no program routed-agent")
 }
 
 /// One line of `cargo build --message-format=json`.

@@ -82,7 +82,10 @@ impl Member {
 
     /// A command of the agent's program.
     pub fn agent_command<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Program {
-        let environment = self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let environment = self
+            .environment
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
         self.host.program(&self.program).args(arguments).envs(environment)
     }
 
@@ -108,7 +111,11 @@ impl Member {
         let mut agent = self.agent.take().context("no agent is running")?;
         kill(Pid::from_raw(agent.pid().try_into()?), signal)?;
         if eventually(SOON, || (!agent.is_alive()).then_some(())).is_none() {
-            bail!("the agent of {} does not end by {signal}: {}", self.name, self.log());
+            bail!(
+                "the agent of {} does not end by {signal}: {}",
+                self.name,
+                self.log()
+            );
         }
         Ok(())
     }
@@ -151,7 +158,11 @@ impl Member {
         });
         found.with_context(|| {
             let said = last.map(|said| format!("{said:#}")).unwrap_or_default();
-            format!("the agent of {} does not say what is wanted on {path}: {said}\n{}", self.name, self.log())
+            format!(
+                "the agent of {} does not say what is wanted on {path}: {said}\n{}",
+                self.name,
+                self.log()
+            )
         })
     }
 
@@ -170,7 +181,8 @@ impl Member {
     /// Networks a container by the plugins; its addresses.
     pub fn add(&self, container: &Container) -> Result<Vec<IpAddr>> {
         let ipam = json!({"type": "calico-ipam", "assign_ipv4": "true"});
-        let list = json!({"name": "net1", "cniVersion": "1.1.0", "plugins": [{"type": "calico", "ipam": ipam}]});
+        let list =
+            json!({"name": "net1", "cniVersion": "1.1.0", "plugins": [{"type": "calico", "ipam": ipam}]});
         let list = NetworkList::parse(list.to_string(), Version::V1_1_0)?;
         let runtime = self.host.cni().with_environment(self.environment.clone());
         let added = runtime.add(&list, &Target::eth0(container.id(), container.path()))?;
@@ -184,7 +196,12 @@ impl Member {
 
     /// Waits until there is a route that begins so; the whole of it.
     pub fn until_route(&self, start: &str) -> Result<String> {
-        let found = eventually(SOON, || self.routes().ok()?.into_iter().find(|route| route.starts_with(start)));
+        let found = eventually(SOON, || {
+            self.routes()
+                .ok()?
+                .into_iter()
+                .find(|route| route.starts_with(start))
+        });
         found.with_context(|| {
             let routes = self.routes().unwrap_or_default().join("\n");
             format!("{} has no route {start:?}:\n{routes}\n{}", self.name, self.log())
@@ -202,7 +219,11 @@ impl Member {
 
     /// The blocks of its node.
     pub fn blocks(&self) -> Result<Vec<IpNet>> {
-        let status = self.until("/v1/status", |status| status["blocks"].as_array().is_some_and(|blocks| !blocks.is_empty()))?;
+        let status = self.until("/v1/status", |status| {
+            status["blocks"]
+                .as_array()
+                .is_some_and(|blocks| !blocks.is_empty())
+        })?;
         Ok(serde_json::from_value(status["blocks"].clone())?)
     }
 }

@@ -9,7 +9,8 @@ use kernel::{AddressFlags, Family, PairKind, PairSpec, PeerSpec, Route, host, sy
 
 use crate::host::Host;
 use crate::namespace::OwnNamespace;
-use crate::place::{PATH_OF_IP, Place};
+use crate::peers;
+use crate::place::Place;
 use crate::process::{PATIENCE, Program};
 
 /// Subnets and the router between them.
@@ -58,14 +59,21 @@ impl Lan {
     }
 
     fn ip(&self, arguments: &[&str]) -> Result<()> {
-        Program::new(self.place(), PATH_OF_IP)
+        let program = peers::find_program("ip").context("no program ip")?;
+        Program::new(self.place(), program)
             .args(arguments)
             .succeed(PATIENCE)
             .map(drop)
     }
 
     /// Links a host into a subnet, with addresses, and default routes through gateways.
-    pub fn attach(&self, host: &Host, subnet: &str, addresses: &[IpNet], gateways: &[std::net::IpAddr]) -> Result<()> {
+    pub fn attach(
+        &self,
+        host: &Host,
+        subnet: &str,
+        addresses: &[IpNet],
+        gateways: &[std::net::IpAddr],
+    ) -> Result<()> {
         let number = self.ports.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let outside = format!("port{number}");
         let mut inner = host.netlink()?;
@@ -83,8 +91,12 @@ impl Lan {
             },
         })?;
         self.ip(&["link", "set", &outside, "master", subnet])?;
-        let near = inner.link_by_name(INTERFACE)?.context("the host's link is gone")?;
-        let far = outer.link_by_name(&outside)?.context("the subnet's link is gone")?;
+        let near = inner
+            .link_by_name(INTERFACE)?
+            .context("the host's link is gone")?;
+        let far = outer
+            .link_by_name(&outside)?
+            .context("the subnet's link is gone")?;
         for address in addresses {
             inner.add_address(&near, *address, AddressFlags::NO_DAD)?;
         }

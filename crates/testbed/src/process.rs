@@ -50,7 +50,8 @@ pub struct Answer {
 }
 
 impl Program {
-    pub(crate) fn new(place: &Place, program: impl AsRef<OsStr>) -> Self {
+    /// A program to be run somewhere.
+    pub fn new(place: &Place, program: impl AsRef<OsStr>) -> Self {
         Self {
             place: place.clone(),
             command: Command::new(program),

@@ -10,7 +10,10 @@ use std::{
 
 use bgp::{
     Family, PeerId, Speaker,
-    message::{Notification, notification::{cease, code}},
+    message::{
+        Notification,
+        notification::{cease, code},
+    },
     policy::Policy,
     speaker::{NextHopState, Origination, Output, OwnAddresses, SpeakerConfig},
 };
@@ -41,7 +44,7 @@ const JOURNAL: usize = 10_000;
 
 /// Something that has happened, for people.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct JournalLine {
+pub(super) struct JournalLine {
     /// Milliseconds since the Unix epoch.
     pub time_ms: u128,
     /// `session`, `route`, `repair`, `store`, `configuration`, …
@@ -52,7 +55,7 @@ pub struct JournalLine {
 
 /// What the sockets have to do.
 #[derive(Debug)]
-pub enum SocketOrder {
+pub(super) enum SocketOrder {
     /// A peer is so.
     Peer(PeerId, PeerSocket),
     /// A peer is gone.
@@ -61,8 +64,12 @@ pub enum SocketOrder {
     Speaker(Output),
 }
 
+/// Import and export policies, IPv4 first in each.
+type PolicyPair = ([Arc<Policy>; 2], [Arc<Policy>; 2]);
+
 /// See the file's comment.
-pub struct Core {
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(super) struct Core {
     pub(super) start: Start,
     began: Instant,
     pub(super) configuration: Configuration,
@@ -86,7 +93,7 @@ pub struct Core {
     pub(super) restarted: bool,
     pub(super) complete: bool,
     begun: bool,
-    policies: BTreeMap<(Vec<String>, bool), ([Arc<Policy>; 2], [Arc<Policy>; 2])>,
+    policies: BTreeMap<(Vec<String>, bool), PolicyPair>,
     choices: Choices,
     /// For the dataplane.
     pub(super) commands: Vec<Command>,
@@ -97,7 +104,7 @@ pub struct Core {
 
 impl Core {
     /// Before anything is known. `restarted`: an agent has run here since the host's start, and left its routes.
-    pub fn new(start: Start, restarted: bool) -> anyhow::Result<Self> {
+    pub(super) fn new(start: Start, restarted: bool) -> anyhow::Result<Self> {
         let resolution = resolution(&start.variables, &Snapshot::default(), &start.node);
         if let Some(problem) = resolution.environment_errors.first() {
             anyhow::bail!("{problem}");
@@ -112,7 +119,9 @@ impl Core {
             deferral: restarted.then_some(DEFERRAL),
         });
         let mut seed = [0; 8];
-        seed.copy_from_slice(&calico_ipam::cluster::random().map_err(|problem| anyhow::anyhow!("{problem}"))?[..8]);
+        seed.copy_from_slice(
+            &calico_ipam::cluster::random().map_err(|problem| anyhow::anyhow!("{problem}"))?[..8],
+        );
         Ok(Self {
             start,
             began: Instant::now(),
@@ -146,12 +155,12 @@ impl Core {
     }
 
     /// Time since the agent began: the speaker's clock.
-    pub fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.began.elapsed()
     }
 
     /// What of the kernel's is ours.
-    pub fn ownership(&self) -> Ownership {
+    pub(super) fn ownership(&self) -> Ownership {
         let devices = [
             &self.choices.ipip_device,
             &self.choices.vxlan_device,
@@ -160,14 +169,36 @@ impl Core {
         Ownership {
             protocol: *self.configuration.route_protocol,
             predecessors: [12, 80].into(),
-            interface_prefix: self.configuration.interface_prefixes.first().cloned().unwrap_or_else(|| "cali".into()),
+            interface_prefix: self
+                .configuration
+                .interface_prefixes
+                .first()
+                .cloned()
+                .unwrap_or_else(|| "cali".into()),
             devices: devices.into_iter().map(ToString::to_string).collect(),
         }
     }
 
     /// The TCP port and addresses to listen on.
-    pub fn listen_port(&self) -> u16 {
+    pub(super) fn listen_port(&self) -> u16 {
         *self.configuration.listen_port
+    }
+
+    /// Where health and metrics are answered.
+    pub(super) fn tcp_listeners(&self) -> Vec<(String, u16)> {
+        let configuration = &self.configuration;
+        let mut listeners = Vec::new();
+        if *configuration.health_enabled {
+            listeners.push((
+                configuration.health_host.value.clone(),
+                *configuration.health_port,
+            ));
+        }
+        if *configuration.prometheus_enabled {
+            let host = configuration.prometheus_host.as_deref().unwrap_or("0.0.0.0");
+            listeners.push((host.to_owned(), *configuration.prometheus_port));
+        }
+        listeners
     }
 
     pub(super) fn note(&mut self, kind: &'static str, text: impl Into<String>) {
@@ -184,7 +215,7 @@ impl Core {
     }
 
     /// The store says something new.
-    pub fn take_snapshot(&mut self, snapshot: Arc<Snapshot>) {
+    pub(super) fn take_snapshot(&mut self, snapshot: Arc<Snapshot>) {
         if self.store_problem.take().is_some() {
             self.note("store", "the store is back");
         }
@@ -193,10 +224,22 @@ impl Core {
         let resolution = resolution(&self.start.variables, &self.snapshot, &self.start.node);
         for change in resolution.configuration.changes_since(&self.configuration) {
             let when = if change.live { "now" } else { "at the next start" };
-            self.note("configuration", format!("{} has changed; it takes effect {when}", change.name));
+            self.note(
+                "configuration",
+                format!("{} has changed; it takes effect {when}", change.name),
+            );
         }
-        let unreadable = self.snapshot.unreadable.values().map(|problem| format!("{problem}; left out"));
-        let warnings: BTreeSet<String> = resolution.warnings.iter().map(ToString::to_string).chain(unreadable).collect();
+        let unreadable = self
+            .snapshot
+            .unreadable
+            .values()
+            .map(|problem| format!("{problem}; left out"));
+        let warnings: BTreeSet<String> = resolution
+            .warnings
+            .iter()
+            .map(ToString::to_string)
+            .chain(unreadable)
+            .collect();
         for warning in warnings.difference(&self.warnings) {
             tracing::warn!(target: "agent", "{warning}");
         }
@@ -207,21 +250,27 @@ impl Core {
     }
 
     /// The store cannot be used: what was known stays in force.
-    pub fn lose_store(&mut self, problem: String) {
+    pub(super) fn lose_store(&mut self, problem: String) {
         self.note("store", format!("the store cannot be used: {problem}"));
         self.store_problem = Some(problem);
     }
 
     /// The dataplane reports.
-    pub fn take_report(&mut self, report: Report) {
+    pub(super) fn take_report(&mut self, report: Report) {
         match report {
             Report::Facts(facts) => {
                 self.facts = Some(facts);
                 self.plan();
             }
-            Report::Repaired(what) => self.note("repair", format!("put right, after somebody had changed it: {what}")),
+            Report::Repaired(what) => self.note(
+                "repair",
+                format!("put right, after somebody had changed it: {what}"),
+            ),
             Report::Rival(what) => {
-                self.note("repair", format!("somebody changes {what} again and again; left alone for 30 s"));
+                self.note(
+                    "repair",
+                    format!("somebody changes {what} again and again; left alone for 30 s"),
+                );
                 self.rivals.insert(what);
             }
             Report::Failed { item, problem } if problem.is_empty() => {
@@ -271,10 +320,23 @@ impl Core {
         }
         self.originate();
         self.set_peers();
-        let all: BTreeSet<IpNet> = self.speaker.routes().filter(|route| route.used).map(|route| route.prefix).collect();
-        let all: Vec<IpNet> = all.into_iter().chain(self.bgp_routes.keys().copied().collect::<Vec<_>>()).collect();
+        let all: BTreeSet<IpNet> = self
+            .speaker
+            .routes()
+            .filter(|route| route.used)
+            .map(|route| route.prefix)
+            .collect();
+        let all: Vec<IpNet> = all
+            .into_iter()
+            .chain(self.bgp_routes.keys().copied().collect::<Vec<_>>())
+            .collect();
         self.plan_bgp(&all);
-        if !self.begun && snapshot.nodes.get(&self.start.node).is_some_and(|node| node.spec.bgp.is_some()) {
+        if !self.begun
+            && snapshot
+                .nodes
+                .get(&self.start.node)
+                .is_some_and(|node| node.spec.bgp.is_some())
+        {
             self.begun = true;
             let now = self.now();
             self.speaker.begin(now);
@@ -305,7 +367,10 @@ impl Core {
 
     fn resolve(&mut self, address: IpAddr, facts: &Facts) {
         let hops = facts.resolve(address);
-        let device = hops.as_ref().and_then(|hops| hops.first()).map(|hop| Arc::clone(&hop.device));
+        let device = hops
+            .as_ref()
+            .and_then(|hops| hops.first())
+            .map(|hop| Arc::clone(&hop.device));
         self.speaker.set_next_hop(
             address,
             NextHopState {
@@ -332,7 +397,11 @@ impl Core {
             if state == AffinityState::PendingDeletion
                 && let Some(block) = self.snapshot.blocks.get(&block)
             {
-                let used = block.allocations.iter().enumerate().filter(|(_, index)| index.is_some());
+                let used = block
+                    .allocations
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, index)| index.is_some());
                 for address in used.filter_map(|(ordinal, _)| block.address(ordinal)) {
                     add(IpNet::from(address), class::DRAINING);
                 }
@@ -341,7 +410,12 @@ impl Core {
         for address in self.snapshot.borrowed_by(&self.start.node) {
             add(IpNet::from(address), class::BORROWED);
         }
-        let gone: Vec<IpNet> = self.own_routes.keys().filter(|prefix| !wanted.contains_key(prefix)).copied().collect();
+        let gone: Vec<IpNet> = self
+            .own_routes
+            .keys()
+            .filter(|prefix| !wanted.contains_key(prefix))
+            .copied()
+            .collect();
         for prefix in gone {
             self.speaker.set_own_route(prefix, None);
         }
@@ -368,7 +442,11 @@ impl Core {
         match &*self.configuration.router_id {
             Some(RouterId::Address(address)) => *address,
             Some(RouterId::Hash) => hash(),
-            None => match self.snapshot.node_address(&self.start.node, false).map(|own| own.addr()) {
+            None => match self
+                .snapshot
+                .node_address(&self.start.node, false)
+                .map(|own| own.addr())
+            {
                 Some(IpAddr::V4(address)) => address,
                 _ => hash(),
             },
@@ -378,11 +456,19 @@ impl Core {
     /// Sessions as they should be.
     fn set_peers(&mut self) {
         let own_addresses = OwnAddresses {
-            ipv4: match self.snapshot.node_address(&self.start.node, false).map(|own| own.addr()) {
+            ipv4: match self
+                .snapshot
+                .node_address(&self.start.node, false)
+                .map(|own| own.addr())
+            {
                 Some(IpAddr::V4(address)) => Some(address),
                 _ => None,
             },
-            ipv6: match self.snapshot.node_address(&self.start.node, true).map(|own| own.addr()) {
+            ipv6: match self
+                .snapshot
+                .node_address(&self.start.node, true)
+                .map(|own| own.addr())
+            {
                 Some(IpAddr::V6(address)) => Some(address),
                 _ => None,
             },
@@ -394,7 +480,11 @@ impl Core {
             prefix_limit: *self.configuration.ebgp_max_prefixes,
             own_addresses,
         };
-        let own = self.snapshot.nodes.get(&self.start.node).and_then(|node| node.spec.bgp.as_ref());
+        let own = self
+            .snapshot
+            .nodes
+            .get(&self.start.node)
+            .and_then(|node| node.spec.bgp.as_ref());
         let cluster_id = own.and_then(|bgp| bgp.route_reflector_cluster_id.as_ref()?.parse().ok());
         self.speaker.set_identity(common.identifier, cluster_id);
         let wanted = if *self.configuration.networking_backend == Backend::Bird {
@@ -425,7 +515,13 @@ impl Core {
                 self.next_id += 1;
                 let id = PeerId(self.next_id);
                 self.ids.insert(peer.name.clone(), id);
-                self.note("session", format!("{}: {} AS {}: {}", peer.name, peer.address, peer.peer_as, peer.reason));
+                self.note(
+                    "session",
+                    format!(
+                        "{}: {} AS {}: {}",
+                        peer.name, peer.address, peer.peer_as, peer.reason
+                    ),
+                );
                 id
             };
             let (import, export) = self.policies_of(&peer);
@@ -437,28 +533,40 @@ impl Core {
         }
     }
 
-    fn policies_of(&mut self, peer: &WantedPeer) -> ([Arc<Policy>; 2], [Arc<Policy>; 2]) {
+    fn policies_of(&mut self, peer: &WantedPeer) -> PolicyPair {
         let external = peer.local_as != peer.peer_as;
         let key = (peer.filters.clone(), external);
         if let Some(found) = self.policies.get(&key) {
             return found.clone();
         }
-        let own = self.snapshot.nodes.get(&self.start.node).and_then(|node| node.spec.bgp.as_ref());
+        let own = self
+            .snapshot
+            .nodes
+            .get(&self.start.node)
+            .and_then(|node| node.spec.bgp.as_ref());
         let exports = Exports {
             node: self.start.node.clone(),
             disabled: *self.configuration.disable_bgp_export,
             external_own_only: *self.configuration.external_export == ExternalExport::Own,
             communities: self.configuration.announced_communities(),
             reflector: own.is_some_and(|bgp| bgp.route_reflector_cluster_id.is_some()),
-            service_prefixes: [&self.configuration.service_external_ips, &self.configuration.service_load_balancer_ips]
-                .into_iter()
-                .flat_map(|list| list.iter().copied())
-                .collect(),
+            service_prefixes: [
+                &self.configuration.service_external_ips,
+                &self.configuration.service_load_balancer_ips,
+            ]
+            .into_iter()
+            .flat_map(|list| list.iter().copied())
+            .collect(),
         };
         let each = |family| {
             (
                 Arc::new(export_policy::import(&self.snapshot, &peer.filters, family)),
-                Arc::new(export_policy::export(&self.snapshot, &exports, &peer.filters, family)),
+                Arc::new(export_policy::export(
+                    &self.snapshot,
+                    &exports,
+                    &peer.filters,
+                    family,
+                )),
             )
         };
         let (import_v4, export_v4) = each(Family::Ipv4);
@@ -509,7 +617,7 @@ impl Core {
     }
 
     /// After events of sessions: selection, announcements, routes. What the sockets have to do is left in `orders`.
-    pub fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         loop {
             self.speaker.settle();
             let outputs = self.speaker.take_outputs();
@@ -525,14 +633,26 @@ impl Core {
     }
 
     fn take_output(&mut self, output: Output) {
-        let name = |core: &Self, id: &PeerId| core.peers.get(id).map_or_else(|| format!("peer {}", id.0), |peer| peer.name.clone());
+        let name = |core: &Self, id: &PeerId| {
+            core.peers
+                .get(id)
+                .map_or_else(|| format!("peer {}", id.0), |peer| peer.name.clone())
+        };
         match &output {
             Output::Up(id, agreed) => {
-                let text = format!("{}: Established, hold time {} s", name(self, id), agreed.hold_time.as_secs());
+                let text = format!(
+                    "{}: Established, hold time {} s",
+                    name(self, id),
+                    agreed.hold_time.as_secs()
+                );
                 self.note("session", text);
             }
             Output::Down(id, down) => {
-                let kept = if down.graceful { "; its routes are kept while it is away" } else { "" };
+                let kept = if down.graceful {
+                    "; its routes are kept while it is away"
+                } else {
+                    ""
+                };
                 let text = format!("{}: down: {}{kept}", name(self, id), down.reason);
                 self.note("session", text);
             }
@@ -547,7 +667,10 @@ impl Core {
                 tracing::warn!(target: "bgp", peer = name(self, id), "UPDATE: attribute {}: {}", defect.attribute, defect.text);
             }
             Output::TooManyPrefixes(id, family) => {
-                let text = format!("{}: more prefixes of {family} than allowed; the session is ended", name(self, id));
+                let text = format!(
+                    "{}: more prefixes of {family} than allowed; the session is ended",
+                    name(self, id)
+                );
                 self.note("session", text);
             }
             Output::NextHop(address) => {
@@ -557,20 +680,24 @@ impl Core {
                 }
             }
             Output::Converged => self.set_complete(),
-            Output::Dial(_) | Output::CancelDial(_) | Output::Send(..) | Output::Close(..) | Output::Ready(..) => {
+            Output::Dial(_)
+            | Output::CancelDial(_)
+            | Output::Send(..)
+            | Output::Close(..)
+            | Output::Ready(..) => {
                 self.orders.push(SocketOrder::Speaker(output));
             }
         }
     }
 
     /// The peer that a connection from an address belongs to.
-    pub fn peer_of(&self, address: IpAddr) -> Option<PeerId> {
+    pub(super) fn peer_of(&self, address: IpAddr) -> Option<PeerId> {
         let found = self.peers.iter().find(|(_, peer)| peer.address == address);
         found.map(|(id, _)| *id)
     }
 
     /// Ends all sessions. For good: peers drop the routes at once.
-    pub fn stop(&mut self, for_good: bool) {
+    pub(super) fn stop(&mut self, for_good: bool) {
         let now = self.now();
         let notification = for_good.then(|| Notification::new(code::CEASE, cease::SHUTDOWN));
         self.speaker.stop(notification.as_ref(), now);
@@ -585,9 +712,21 @@ impl Core {
 }
 
 fn resolution(variables: &Variables, snapshot: &Snapshot, node: &str) -> Resolution {
-    let labels = snapshot.nodes.get(node).map(|node| node.metadata.labels.clone()).unwrap_or_default();
-    let felix: Vec<_> = snapshot.felix_configurations.values().map(|found| (**found).clone()).collect();
-    let bgp: Vec<_> = snapshot.bgp_configurations.values().map(|found| (**found).clone()).collect();
+    let labels = snapshot
+        .nodes
+        .get(node)
+        .map(|node| node.metadata.labels.clone())
+        .unwrap_or_default();
+    let felix: Vec<_> = snapshot
+        .felix_configurations
+        .values()
+        .map(|found| (**found).clone())
+        .collect();
+    let bgp: Vec<_> = snapshot
+        .bgp_configurations
+        .values()
+        .map(|found| (**found).clone())
+        .collect();
     resolve(&Sources {
         environment: variables.clone(),
         file: crate::configuration::file::File::default(),

@@ -17,7 +17,7 @@ use crate::{session_io::PeerSocket, snapshot::Snapshot};
 
 /// A peer as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WantedPeer {
+pub(super) struct WantedPeer {
     /// As Calico names it in its configuration of BIRD.
     pub name: String,
     /// As `calicoctl node status` names its kind.
@@ -58,7 +58,7 @@ pub struct WantedPeer {
 
 /// What all sessions have in common.
 #[derive(Clone, Debug)]
-pub struct Common {
+pub(super) struct Common {
     /// BGP identifier.
     pub identifier: Ipv4Addr,
     /// Offered hold time.
@@ -73,7 +73,12 @@ pub struct Common {
 
 impl WantedPeer {
     /// For the speaker.
-    pub fn config(&self, common: &Common, import: [Arc<bgp::policy::Policy>; 2], export: [Arc<bgp::policy::Policy>; 2]) -> PeerConfig {
+    pub(super) fn config(
+        &self,
+        common: &Common,
+        import: [Arc<bgp::policy::Policy>; 2],
+        export: [Arc<bgp::policy::Policy>; 2],
+    ) -> PeerConfig {
         // As in Calico: each family has a session of its own.
         let families: FamilySet = [Family::of_address(self.address)].into_iter().collect();
         let external = self.local_as != self.peer_as;
@@ -120,7 +125,7 @@ impl WantedPeer {
     }
 
     /// For the sockets.
-    pub fn socket(&self) -> PeerSocket {
+    pub(super) fn socket(&self) -> PeerSocket {
         PeerSocket {
             remote: Some(SocketAddr::new(self.address, self.port)),
             source: self.source,
@@ -131,10 +136,11 @@ impl WantedPeer {
 }
 
 /// The peers of a node.
-pub fn wanted(snapshot: &Snapshot, node: &str, default_as: u32) -> Vec<WantedPeer> {
+pub(super) fn wanted(snapshot: &Snapshot, node: &str, default_as: u32) -> Vec<WantedPeer> {
     let as_of = |name: &str| {
         let bgp = snapshot.nodes.get(name).and_then(|node| node.spec.bgp.as_ref());
-        bgp.and_then(|bgp| bgp.as_number).map_or(default_as, |number| number.0)
+        bgp.and_then(|bgp| bgp.as_number)
+            .map_or(default_as, |number| number.0)
     };
     let mut peers = Vec::new();
     for v6 in [false, true] {

@@ -4,6 +4,7 @@
 use std::{
     cell::RefCell,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -74,7 +75,10 @@ impl Driver for Handle {
     }
 
     fn local_address(&self, peer: PeerId, connection: ConnectionId, address: IpAddr) {
-        self.core.borrow_mut().speaker.set_local_address(peer, connection, address);
+        self.core
+            .borrow_mut()
+            .speaker
+            .set_local_address(peer, connection, address);
     }
 
     fn take_routes(&self, peer: PeerId, room: usize) -> Option<(ConnectionId, Vec<u8>)> {
@@ -96,7 +100,10 @@ impl Handle {
         let (orders, commands) = {
             let mut core = self.core.borrow_mut();
             core.settle();
-            (std::mem::take(&mut core.orders), std::mem::take(&mut core.commands))
+            (
+                std::mem::take(&mut core.orders),
+                std::mem::take(&mut core.commands),
+            )
         };
         for command in commands {
             self.dataplane.send(command);
@@ -104,11 +111,13 @@ impl Handle {
         if let Some(sessions) = self.sessions.borrow().as_ref() {
             for order in orders {
                 match order {
-                    SocketOrder::Peer(id, socket) => sessions.set_peer(id, socket),
+                    SocketOrder::Peer(id, socket) => sessions.set_peer(id, &socket),
                     SocketOrder::Gone(id) => sessions.remove_peer(id),
                     SocketOrder::Speaker(Output::Dial(id)) => sessions.dial(id),
                     SocketOrder::Speaker(Output::CancelDial(id)) => sessions.cancel_dial(id),
-                    SocketOrder::Speaker(Output::Send(id, connection, bytes)) => sessions.send(id, connection, bytes),
+                    SocketOrder::Speaker(Output::Send(id, connection, bytes)) => {
+                        sessions.send(id, connection, bytes);
+                    }
                     SocketOrder::Speaker(Output::Ready(id, connection)) => sessions.ready(id, connection),
                     SocketOrder::Speaker(Output::Close(id, connection)) => sessions.close(id, connection),
                     SocketOrder::Speaker(_) => {}
@@ -129,10 +138,12 @@ pub fn run(start: Start) -> Result<Ending> {
     local.block_on(&runtime, live(start))
 }
 
+/// Questions and whom to answer.
+type Questions = mpsc::Receiver<(Query, oneshot::Sender<Answer>)>;
+
 async fn live(start: Start) -> Result<Ending> {
     let marker = start.run_dir.join("agent.running");
-    let restarted = marker.exists();
-    let core = Core::new(start.clone(), restarted)?;
+    let core = Core::new(start.clone(), marker.exists())?;
     let (inbox, mut messages) = mpsc::unbounded_channel();
     let to_inbox = inbox.clone();
     let dataplane = Dataplane::start(core.ownership(), move |report| {
@@ -143,14 +154,35 @@ async fn live(start: Start) -> Result<Ending> {
         let _ = inbox.send(Message::Store(report));
     })
     .context("start the store's thread")?;
-    let port = core.listen_port();
     let handle = Rc::new(Handle {
         core: Rc::new(RefCell::new(core)),
         sessions: RefCell::new(None),
         dataplane,
         moved: Notify::new(),
     });
-    let sessions = Sessions::new(Rc::clone(&handle) as Rc<dyn Driver>);
+    let sessions = listen(&handle)?;
+    let (asking, mut questions) = mpsc::channel(QUERIES);
+    let _socket = api::serve_unix(&start.run_dir.join("agent.sock"), asking.clone())?;
+    for (host, port) in handle.core.borrow().tcp_listeners() {
+        api::serve_tcp(&host, port, asking.clone())?;
+    }
+    let ending = work(&handle, &store, &mut messages, &mut questions, &marker).await?;
+    sessions.shut_down();
+    if ending != Ending::Restart {
+        let _ = std::fs::remove_file(&marker);
+        handle.core.borrow_mut().stop(true);
+        handle.settle();
+        tokio::time::sleep(FAREWELL).await;
+    }
+    if ending == Ending::CleanUp {
+        clean_up(&handle, &mut messages).await?;
+    }
+    Ok(ending)
+}
+
+fn listen(handle: &Rc<Handle>) -> Result<Rc<Sessions>> {
+    let port = handle.core.borrow().listen_port();
+    let sessions = Sessions::new(Rc::clone(handle) as Rc<dyn Driver>);
     let mut everywhere = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))];
     if kernel::host::has_ipv6() {
         everywhere.push(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
@@ -159,26 +191,26 @@ async fn live(start: Start) -> Result<Ending> {
         .listen(&everywhere)
         .with_context(|| format!("cannot listen on TCP port {port}; is another BGP daemon running?"))?;
     *handle.sessions.borrow_mut() = Some(Rc::clone(&sessions));
-    let (asking, mut queries) = mpsc::channel::<(Query, oneshot::Sender<Answer>)>(QUERIES);
-    let _socket = api::serve_unix(&start.run_dir.join("agent.sock"), asking.clone())?;
-    {
-        let core = handle.core.borrow();
-        let configuration = &core.configuration;
-        if *configuration.health_enabled {
-            api::serve_tcp(configuration.health_host.as_str(), *configuration.health_port, asking.clone()).await?;
-        }
-        if *configuration.prometheus_enabled {
-            let host = configuration.prometheus_host.as_deref().unwrap_or("0.0.0.0");
-            api::serve_tcp(host, *configuration.prometheus_port, asking.clone()).await?;
-        }
-    }
+    Ok(sessions)
+}
+
+/// One thing after the other, until something ends it.
+async fn work(
+    handle: &Handle,
+    store: &StoreThread,
+    messages: &mut mpsc::UnboundedReceiver<Message>,
+    questions: &mut Questions,
+    marker: &Path,
+) -> Result<Ending> {
     let mut terminated = signal(SignalKind::terminate()).context("signals")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("signals")?;
     let mut registered: Option<Registration> = None;
-    let ending = loop {
+    loop {
         let deadline = {
             let core = handle.core.borrow();
-            core.speaker.deadline().map(|time| time.saturating_sub(core.now()))
+            core.speaker
+                .deadline()
+                .map(|time| time.saturating_sub(core.now()))
         };
         let timer = async {
             match deadline {
@@ -188,9 +220,9 @@ async fn live(start: Start) -> Result<Ending> {
         };
         tokio::select! {
             message = messages.recv() => {
-                let Some(message) = message else { break Ending::Restart };
-                take(&handle, message);
-                register(&handle, &store, &mut registered);
+                let Some(message) = message else { return Ok(Ending::Restart) };
+                take(handle, message);
+                register(handle, store, &mut registered);
                 handle.settle();
             }
             () = timer => {
@@ -202,49 +234,39 @@ async fn live(start: Start) -> Result<Ending> {
                 handle.settle();
             }
             () = handle.moved.notified() => {}
-            Some((query, answer)) = queries.recv() => {
-                let ending = match &query {
-                    Query::Leave => Some(Ending::Leave),
-                    Query::CleanUp => Some(Ending::CleanUp),
-                    _ => None,
-                };
+            Some((query, answer)) = questions.recv() => {
                 let _ = answer.send(handle.core.borrow().answer(&query));
-                if let Some(ending) = ending {
-                    break ending;
+                match query {
+                    Query::Leave => return Ok(Ending::Leave),
+                    Query::CleanUp => return Ok(Ending::CleanUp),
+                    _ => {}
                 }
             }
-            _ = terminated.recv() => break Ending::Restart,
-            _ = interrupted.recv() => break Ending::Restart,
+            _ = terminated.recv() => return Ok(Ending::Restart),
+            _ = interrupted.recv() => return Ok(Ending::Restart),
         }
         if handle.core.borrow().complete && !marker.exists() {
             // From now on a new start in this boot is a restart.
-            let _ = crate::start::write_file(&marker, b"", 0o600);
+            let _ = crate::start::write_file(marker, b"", 0o600);
         }
-    };
-    sessions.shut_down();
-    if ending != Ending::Restart {
-        let _ = std::fs::remove_file(&marker);
-        handle.core.borrow_mut().stop(true);
-        handle.settle();
-        tokio::time::sleep(FAREWELL).await;
     }
-    if ending == Ending::CleanUp {
-        handle.dataplane.send(dataplane::Command::CleanUp);
-        let done = async {
-            while let Some(message) = messages.recv().await {
-                if let Message::Dataplane(dataplane::Report::CleanedUp(result)) = message {
-                    return result;
-                }
+}
+
+async fn clean_up(handle: &Handle, messages: &mut mpsc::UnboundedReceiver<Message>) -> Result<()> {
+    handle.dataplane.send(dataplane::Command::CleanUp);
+    let done = async {
+        while let Some(message) = messages.recv().await {
+            if let Message::Dataplane(dataplane::Report::CleanedUp(result)) = message {
+                return result;
             }
-            Ok(())
-        };
-        match tokio::time::timeout(Duration::from_secs(30), done).await {
-            Ok(Ok(())) => {}
-            Ok(Err(problem)) => anyhow::bail!("not everything could be removed: {problem}"),
-            Err(_) => anyhow::bail!("not everything could be removed within 30 s"),
         }
+        Ok(())
+    };
+    match tokio::time::timeout(Duration::from_secs(30), done).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(problem)) => anyhow::bail!("not everything could be removed: {problem}"),
+        Err(_) => anyhow::bail!("not everything could be removed within 30 s"),
     }
-    Ok(ending)
 }
 
 fn take(handle: &Handle, message: Message) {
@@ -291,7 +313,9 @@ fn wanted_registration(core: &Core, facts: &Arc<Facts>) -> Result<Registration> 
     let as_number = match variables.first(&["AS", "CALICO_AS"]) {
         None => None,
         Some((name, text)) => {
-            let number: model::AsNumber = text.parse().map_err(|problem| anyhow::anyhow!("environment variable {name}: {problem}"))?;
+            let number: model::AsNumber = text
+                .parse()
+                .map_err(|problem| anyhow::anyhow!("environment variable {name}: {problem}"))?;
             Some(number.0)
         }
     };
@@ -299,6 +323,8 @@ fn wanted_registration(core: &Core, facts: &Arc<Facts>) -> Result<Registration> 
         ipv4: node_address::find(variables, facts, own(false), false)?,
         ipv6: node_address::find(variables, facts, own(true), true)?,
         as_number,
-        cluster_id: variables.first(&["CALICO_ROUTE_REFLECTOR_CLUSTER_ID"]).map(|(_, text)| text),
+        cluster_id: variables
+            .first(&["CALICO_ROUTE_REFLECTOR_CLUSTER_ID"])
+            .map(|(_, text)| text),
     })
 }

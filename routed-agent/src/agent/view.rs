@@ -92,7 +92,7 @@ fn state(state: SessionState) -> &'static str {
 
 impl Core {
     /// Answers a query.
-    pub fn answer(&self, query: &Query) -> Answer {
+    pub(super) fn answer(&self, query: &Query) -> Answer {
         match query {
             Query::Status => ok(self.status()),
             Query::Peers => ok(json!({ "peers": self.peer_list() })),
@@ -101,7 +101,12 @@ impl Core {
             Query::Plan => ok(self.plan_view()),
             Query::Explain { from, to } => self.explain(*from, *to),
             Query::Configuration => {
-                let rows: Vec<Value> = self.configuration.rows().iter().map(|row| json!(format!("{row:?}"))).collect();
+                let rows: Vec<Value> = self
+                    .configuration
+                    .rows()
+                    .iter()
+                    .map(|row| json!(format!("{row:?}")))
+                    .collect();
                 ok(json!({ "settings": rows, "warnings": self.warnings }))
             }
             Query::Journal => ok(json!({ "journal": self.journal })),
@@ -125,16 +130,37 @@ impl Core {
         let mut reasons = Vec::new();
         let mut add = |code: &str, text: String| reasons.push(json!({ "code": code, "text": text }));
         if !self.has_snapshot {
-            add("store-not-read", self.store_problem.clone().unwrap_or_else(|| "the store has not been read yet".into()));
+            add(
+                "store-not-read",
+                self.store_problem
+                    .clone()
+                    .unwrap_or_else(|| "the store has not been read yet".into()),
+            );
         }
         if self.facts.is_none() {
-            add("kernel-not-read", "the kernel's state has not been read yet".into());
+            add(
+                "kernel-not-read",
+                "the kernel's state has not been read yet".into(),
+            );
         }
-        if self.has_snapshot && self.snapshot.nodes.get(&self.start.node).is_none_or(|node| node.spec.bgp.is_none()) {
+        if self.has_snapshot
+            && self
+                .snapshot
+                .nodes
+                .get(&self.start.node)
+                .is_none_or(|node| node.spec.bgp.is_none())
+        {
             let why = self.failures.get("node address").cloned();
-            add("node-without-address", why.unwrap_or_else(|| "the Node has no address yet".into()));
+            add(
+                "node-without-address",
+                why.unwrap_or_else(|| "the Node has no address yet".into()),
+            );
         }
-        for (item, problem) in self.failures.iter().filter(|(item, _)| item.starts_with("device") || item.starts_with("route")) {
+        for (item, problem) in self
+            .failures
+            .iter()
+            .filter(|(item, _)| item.starts_with("device") || item.starts_with("route"))
+        {
             add("kernel-refuses", format!("{item}: {problem}"));
         }
         reasons
@@ -170,7 +196,7 @@ impl Core {
         let now = self.now();
         let peers = self.peers.iter().filter_map(|(id, wanted)| {
             let status = self.speaker.peer(*id)?;
-            let since = status.up_since.map(|since| (now - since).as_secs());
+            let since = status.up_since.map(|since| now.saturating_sub(since).as_secs());
             let counters = status.counters;
             Some(json!({
                 "name": wanted.name,
@@ -224,7 +250,10 @@ impl Core {
     }
 
     fn announced(&self, name: &str) -> Answer {
-        let found = self.peers.iter().find(|(_, peer)| peer.name == name || peer.address.to_string() == name);
+        let found = self
+            .peers
+            .iter()
+            .find(|(_, peer)| peer.name == name || peer.address.to_string() == name);
         let Some((id, _)) = found else {
             return error(404, format!("no peer {name:?}; GET /v1/peers lists them"));
         };
@@ -235,7 +264,11 @@ impl Core {
     }
 
     fn plan_view(&self) -> Value {
-        let routes = self.store_routes.iter().chain(&self.bgp_routes).map(|(prefix, route)| route_view(prefix, route));
+        let routes = self
+            .store_routes
+            .iter()
+            .chain(&self.bgp_routes)
+            .map(|(prefix, route)| route_view(prefix, route));
         json!({
             "routes": routes.collect::<Vec<_>>(),
             "refused": self.refused.iter().map(|(prefix, refusal)| json!({ "prefix": prefix, "code": refusal.code, "text": refusal.text })).collect::<Vec<_>>(),
@@ -260,13 +293,23 @@ impl Core {
             return error(400, format!("{from} and {to} are of different IP versions"));
         }
         let owner = |address: IpAddr| {
-            self.snapshot.owner_of(&IpNet::from(address)).map(|owner| json!({ "node": owner.node, "block": owner.block }))
+            self.snapshot
+                .owner_of(&IpNet::from(address))
+                .map(|owner| json!({ "node": owner.node, "block": owner.block }))
         };
-        let source_here = self.snapshot.owner_of(&IpNet::from(from)).is_some_and(|owner| owner.node == self.start.node);
+        let source_here = self
+            .snapshot
+            .owner_of(&IpNet::from(from))
+            .is_some_and(|owner| owner.node == self.start.node);
         let route = self.route_to(to);
         let found = self.snapshot.owner_of(&IpNet::from(to));
         let prefix = route.map_or_else(|| IpNet::from(to), |(prefix, _)| prefix);
-        let next_hop = self.speaker.selected(&prefix).first().and_then(|path| path.next_hop).map(|next_hop| next_hop.address);
+        let next_hop = self
+            .speaker
+            .selected(&prefix)
+            .first()
+            .and_then(|path| path.next_hop)
+            .map(|next_hop| next_hop.address);
         let decision = self.with_planner(|planner| planner.decide(&prefix, next_hop).0);
         let mtu = route.and_then(|(_, route)| self.mtu_of(route));
         let outer = route.and_then(|(_, route)| self.outer_header(route));
@@ -288,25 +331,43 @@ impl Core {
     }
 
     fn mtu_of(&self, route: &PlannedRoute) -> Option<u32> {
-        let Way::Via { hops, .. } = &route.way else { return None };
+        let Way::Via { hops, .. } = &route.way else {
+            return None;
+        };
         let device = &hops.first()?.device;
         let tunnel = self.fixtures.tunnels.iter().find(|tunnel| tunnel.name == *device);
         if let Some(tunnel) = tunnel {
             return Some(tunnel.mtu);
         }
         let links = self.facts.as_ref()?.links.values();
-        links.filter(|link| link.name == *device).map(|link| link.mtu).next()
+        links
+            .filter(|link| link.name == *device)
+            .map(|link| link.mtu)
+            .next()
     }
 
     fn outer_header(&self, route: &PlannedRoute) -> Option<Value> {
-        let Way::Via { hops, .. } = &route.way else { return None };
+        let Way::Via { hops, .. } = &route.way else {
+            return None;
+        };
         let hop = hops.first()?;
-        let tunnel = self.fixtures.tunnels.iter().find(|tunnel| tunnel.name == hop.device)?;
+        let tunnel = self
+            .fixtures
+            .tunnels
+            .iter()
+            .find(|tunnel| tunnel.name == hop.device)?;
         let (protocol, to) = match &tunnel.kind {
             crate::plan::TunnelKind::Ipip => ("IP in IP (protocol 4)".to_owned(), hop.gateway),
             crate::plan::TunnelKind::Vxlan { id, port, .. } => {
-                let peer = self.fixtures.vxlan_peers.iter().find(|peer| Some(peer.tunnel_address) == hop.gateway);
-                (format!("VXLAN {id} over UDP port {port}"), peer.map(|peer| peer.node_address))
+                let peer = self
+                    .fixtures
+                    .vxlan_peers
+                    .iter()
+                    .find(|peer| Some(peer.tunnel_address) == hop.gateway);
+                (
+                    format!("VXLAN {id} over UDP port {port}"),
+                    peer.map(|peer| peer.node_address),
+                )
             }
         };
         Some(json!({ "source": tunnel.local, "destination": to, "protocol": protocol }))
@@ -324,7 +385,11 @@ impl Core {
         let mut states = std::collections::BTreeMap::new();
         for id in self.peers.keys() {
             if let Some(status) = self.speaker.peer(*id) {
-                let version = if status.config.address.is_ipv4() { "IPv4" } else { "IPv6" };
+                let version = if status.config.address.is_ipv4() {
+                    "IPv4"
+                } else {
+                    "IPv6"
+                };
                 *states.entry((version, state(status.state))).or_insert(0) += 1;
             }
         }
@@ -333,16 +398,27 @@ impl Core {
             "Number of BGP peers by IP version and session state.",
             states
                 .into_iter()
-                .map(|((version, state), count)| (format!("{{ip_version=\"{version}\",status=\"{state}\"}}"), count))
+                .map(|((version, state), count)| {
+                    (format!("{{ip_version=\"{version}\",status=\"{state}\"}}"), count)
+                })
                 .collect(),
         );
         let imported = self.peers.iter().filter_map(|(id, peer)| {
             let status = self.speaker.peer(*id)?;
-            let count = status.families.iter().map(|(_, received, refused, ..)| received - refused).sum();
+            let count = status
+                .families
+                .iter()
+                .map(|(_, received, refused, ..)| received - refused)
+                .sum();
             Some((format!("{{peer=\"{}\"}}", peer.address), count))
         });
-        gauge("bgp_routes_imported", "Routes accepted from a peer.", imported.collect());
-        let counts = [Family::Ipv4, Family::Ipv6].map(|family| (format!("{{family=\"{family}\"}}"), self.speaker.prefixes(family)));
+        gauge(
+            "bgp_routes_imported",
+            "Routes accepted from a peer.",
+            imported.collect(),
+        );
+        let counts = [Family::Ipv4, Family::Ipv6]
+            .map(|family| (format!("{{family=\"{family}\"}}"), self.speaker.prefixes(family)));
         gauge("bgp_prefixes", "Prefixes known to BGP.", counts.into());
         gauge(
             "felix_cluster_num_hosts",

@@ -9,8 +9,8 @@ use std::{
 
 use ipnet::IpNet;
 use kernel::{
-    AddressFlags, Difference, Ipip, Link, MacAddress, Netlink, TunnelDevice, TunnelKind as KernelKind, TunnelSpec,
-    Vxlan, host, sysctl,
+    AddressFlags, Difference, Ipip, Link, MacAddress, Netlink, TunnelDevice, TunnelKind as KernelKind,
+    TunnelSpec, Vxlan, host, sysctl,
 };
 
 use crate::plan::{Fixtures, Tunnel, TunnelKind, VxlanPeer};
@@ -39,7 +39,9 @@ impl Devices {
 
     /// Whether notifications of neighbours concern anything.
     pub(super) fn concerns(&self) -> bool {
-        self.wanted.as_ref().is_some_and(|wanted| !wanted.vxlan_peers.is_empty())
+        self.wanted
+            .as_ref()
+            .is_some_and(|wanted| !wanted.vxlan_peers.is_empty())
     }
 
     /// Makes everything as it should be; what was changed by somebody else in between comes back.
@@ -64,10 +66,20 @@ impl Devices {
             }
             done.push((format!("device {name}"), outcome));
         }
-        for tunnel in wanted.tunnels.iter().filter(|tunnel| tunnel.kind != TunnelKind::Ipip) {
-            let peers: BTreeSet<&VxlanPeer> =
-                wanted.vxlan_peers.iter().filter(|peer| peer.device == tunnel.name).collect();
-            done.push((format!("far ends of {}", tunnel.name), far_ends(netlink, &tunnel.name, &peers)));
+        for tunnel in wanted
+            .tunnels
+            .iter()
+            .filter(|tunnel| tunnel.kind != TunnelKind::Ipip)
+        {
+            let peers: BTreeSet<&VxlanPeer> = wanted
+                .vxlan_peers
+                .iter()
+                .filter(|peer| peer.device == tunnel.name)
+                .collect();
+            done.push((
+                format!("far ends of {}", tunnel.name),
+                far_ends(netlink, &tunnel.name, &peers),
+            ));
         }
         self.failed.clear();
         let mut repaired = Vec::new();
@@ -184,7 +196,10 @@ fn addresses(
         changed.push(format!("address {wanted}"));
     }
     // The new one comes before the old ones go: a device without an address drops what it receives.
-    for address in found.iter().filter(|address| Some(address.prefix) != wanted && is_foreign(address.ip())) {
+    for address in found
+        .iter()
+        .filter(|address| Some(address.prefix) != wanted && is_foreign(address.ip()))
+    {
         if wanted.is_some() || address.flags.is_permanent() {
             netlink.delete_address(&device.link, address.prefix)?;
         }
@@ -218,7 +233,9 @@ fn spec(tunnel: &Tunnel, parent: Option<u32>) -> TunnelSpec<'_> {
 }
 
 fn remove(netlink: &mut Netlink, name: &str) -> Outcome {
-    let Some(device) = netlink.tunnel(name)? else { return Ok(None) };
+    let Some(device) = netlink.tunnel(name)? else {
+        return Ok(None);
+    };
     if device.kind.is_none() {
         return Ok(None);
     }
@@ -239,7 +256,10 @@ fn far_ends(netlink: &mut Netlink, name: &str, peers: &BTreeSet<&VxlanPeer>) -> 
         return Ok(None);
     };
     let mut changed = 0;
-    let wanted: BTreeMap<MacAddress, IpAddr> = peers.iter().map(|peer| (MacAddress(peer.mac), peer.node_address)).collect();
+    let wanted: BTreeMap<MacAddress, IpAddr> = peers
+        .iter()
+        .map(|peer| (MacAddress(peer.mac), peer.node_address))
+        .collect();
     let found = netlink.forwarding(link.index)?;
     for entry in &found {
         let is_wanted = wanted.get(&entry.mac) == Some(&entry.remote) && entry.is_permanent();
@@ -249,7 +269,10 @@ fn far_ends(netlink: &mut Netlink, name: &str, peers: &BTreeSet<&VxlanPeer>) -> 
         }
     }
     for (mac, remote) in &wanted {
-        if !found.iter().any(|entry| entry.mac == *mac && entry.remote == *remote && entry.is_permanent()) {
+        if !found
+            .iter()
+            .any(|entry| entry.mac == *mac && entry.remote == *remote && entry.is_permanent())
+        {
             netlink.replace_forwarding(&link, *mac, *remote)?;
             changed += 1;
         }
@@ -260,7 +283,10 @@ fn far_ends(netlink: &mut Netlink, name: &str, peers: &BTreeSet<&VxlanPeer>) -> 
 
 fn neighbours(netlink: &mut Netlink, link: &Link, peers: &BTreeSet<&VxlanPeer>) -> kernel::Result<usize> {
     let mut changed = 0;
-    let wanted: BTreeMap<IpAddr, MacAddress> = peers.iter().map(|peer| (peer.tunnel_address, MacAddress(peer.mac))).collect();
+    let wanted: BTreeMap<IpAddr, MacAddress> = peers
+        .iter()
+        .map(|peer| (peer.tunnel_address, MacAddress(peer.mac)))
+        .collect();
     let found = netlink.neighbours(Some(link.index))?;
     for neighbour in found.iter().filter(|neighbour| neighbour.is_permanent()) {
         if !wanted.contains_key(&neighbour.address) && !neighbour.address.is_multicast() {
@@ -269,9 +295,9 @@ fn neighbours(netlink: &mut Netlink, link: &Link, peers: &BTreeSet<&VxlanPeer>) 
         }
     }
     for (address, mac) in &wanted {
-        let is_there = found
-            .iter()
-            .any(|neighbour| neighbour.address == *address && neighbour.mac == Some(*mac) && neighbour.is_permanent());
+        let is_there = found.iter().any(|neighbour| {
+            neighbour.address == *address && neighbour.mac == Some(*mac) && neighbour.is_permanent()
+        });
         if !is_there {
             netlink.replace_neighbour(link, *address, *mac)?;
             changed += 1;

@@ -7,7 +7,9 @@ use std::{
 };
 
 use ipnet::IpNet;
-use kernel::{Batch, Link, Netlink, NextHop, Request, Route, RouteFilter, RouteKind, RouteProtocol};
+use kernel::{
+    Link, Netlink, NextHop, Route, RouteChange, RouteFilter, RouteKind, RouteProtocol, RouteWriter as Wire,
+};
 
 use super::Ownership;
 use crate::plan::{PlannedRoute, Routes, Way};
@@ -26,8 +28,9 @@ pub(super) type RouteKey = (IpNet, u32);
 
 /// See the file's comment.
 #[derive(Debug)]
-pub(super) struct RouteWriter {
+pub(super) struct OwnRoutes {
     ownership: Ownership,
+    wire: Wire,
     store: Routes,
     bgp: Routes,
     /// Since when containers' routes are wanted. The plugin writes them; they are only repaired here, so that it does not
@@ -46,6 +49,21 @@ pub(super) struct RouteWriter {
     resting: BTreeMap<IpNet, Instant>,
 }
 
+/// One request.
+#[derive(Debug)]
+struct Step {
+    what: What,
+    replaces: bool,
+    key: RouteKey,
+    route: Route,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Write,
+    Delete,
+}
+
 /// What a look at the kernel has found.
 #[derive(Debug, Default)]
 pub(super) struct Damage {
@@ -53,10 +71,11 @@ pub(super) struct Damage {
     pub(super) rivals: Vec<String>,
 }
 
-impl RouteWriter {
-    pub(super) fn new(ownership: Ownership) -> Self {
-        Self {
+impl OwnRoutes {
+    pub(super) fn open(ownership: Ownership) -> kernel::Result<Self> {
+        Ok(Self {
             ownership,
+            wire: Wire::open()?,
             store: Routes::new(),
             bgp: Routes::new(),
             containers: HashMap::new(),
@@ -67,7 +86,12 @@ impl RouteWriter {
             failed: BTreeMap::new(),
             repairs: HashMap::new(),
             resting: BTreeMap::new(),
-        }
+        })
+    }
+
+    /// By which own changes are told from others'.
+    pub(super) fn port(&mut self) -> kernel::Result<u32> {
+        self.wire.port()
     }
 
     fn wanted(&self, prefix: &IpNet) -> Option<&PlannedRoute> {
@@ -76,7 +100,11 @@ impl RouteWriter {
 
     /// How many routes are as they should be.
     pub(super) fn in_place(&self) -> usize {
-        let extra = self.store.keys().filter(|prefix| self.bgp.contains_key(prefix)).count();
+        let extra = self
+            .store
+            .keys()
+            .filter(|prefix| self.bgp.contains_key(prefix))
+            .count();
         self.store.len() + self.bgp.len() - extra - self.failed.len()
     }
 
@@ -113,7 +141,8 @@ impl RouteWriter {
     /// Whether a route of the kernel's is ours to change.
     pub(super) fn is_ours(&self, route: &Route) -> bool {
         let protocol = route.protocol.0;
-        route.table == MAIN && (protocol == self.ownership.protocol || self.ownership.predecessors.contains(&protocol))
+        route.table == MAIN
+            && (protocol == self.ownership.protocol || self.ownership.predecessors.contains(&protocol))
     }
 
     /// A container's own route, as the plugin writes it.
@@ -121,12 +150,18 @@ impl RouteWriter {
         route.table == MAIN
             && route.protocol == RouteProtocol::BOOT
             && route.destination.prefix_len() == route.destination.max_prefix_len()
-            && self.wanted(&route.destination).is_some_and(|planned| matches!(planned.way, Way::Container(_)))
+            && self
+                .wanted(&route.destination)
+                .is_some_and(|planned| matches!(planned.way, Way::Container(_)))
     }
 
     /// Reads what is there; afterwards everything that differs is known.
     pub(super) fn list(&mut self, netlink: &mut Netlink) -> kernel::Result<()> {
-        self.links = netlink.links()?.into_iter().map(|link| (link.name, link.index)).collect();
+        self.links = netlink
+            .links()?
+            .into_iter()
+            .map(|link| (link.name, link.index))
+            .collect();
         let main = RouteFilter {
             table: Some(MAIN),
             ..RouteFilter::default()
@@ -136,7 +171,11 @@ impl RouteWriter {
             .into_iter()
             .filter(|route| self.is_ours(route) || self.is_containers(route));
         self.actual = ours.map(|route| (key(&route), route)).collect();
-        self.owned.extend(self.actual.keys().filter(|key| self.containers.contains_key(&key.0)));
+        self.owned.extend(
+            self.actual
+                .keys()
+                .filter(|key| self.containers.contains_key(&key.0)),
+        );
         Ok(())
     }
 
@@ -188,12 +227,14 @@ impl RouteWriter {
     }
 
     /// Repairs what differs from the plan after somebody else was at it. A list of what is there comes first.
-    pub(super) fn repair(&mut self, netlink: &mut Netlink, now: Instant) -> kernel::Result<Damage> {
+    pub(super) fn repair(&mut self, now: Instant) -> kernel::Result<Damage> {
         let mut damage = Damage::default();
         let planned: Vec<IpNet> = self.store.keys().chain(self.bgp.keys()).copied().collect();
         let mut concerned = Vec::new();
         for prefix in planned {
-            let Some(planned) = self.wanted(&prefix) else { continue };
+            let Some(planned) = self.wanted(&prefix) else {
+                continue;
+            };
             let Some(route) = self.to_kernel(&prefix, planned) else {
                 continue;
             };
@@ -210,84 +251,103 @@ impl RouteWriter {
             } else if self.may_repair(prefix, now) {
                 damage.repaired.push(format!("route {route}"));
                 concerned.push(prefix);
-            } else if !self.resting.contains_key(&prefix) || self.resting.get(&prefix) == Some(&(now + RIVAL_PAUSE)) {
+            } else if !self.resting.contains_key(&prefix)
+                || self.resting.get(&prefix) == Some(&(now + RIVAL_PAUSE))
+            {
                 damage.rivals.push(format!("route {route}"));
             }
         }
-        self.write(netlink, concerned)?;
-        self.sweep(netlink)?;
+        self.write(concerned)?;
+        self.sweep()?;
         Ok(damage)
     }
 
     /// Writes routes as planned, in one go.
-    pub(super) fn write(&mut self, netlink: &mut Netlink, prefixes: Vec<IpNet>) -> kernel::Result<()> {
-        let mut batch = Batch::new();
-        let mut written: Vec<(IpNet, RouteKey, Option<Route>)> = Vec::new();
+    pub(super) fn write(&mut self, prefixes: Vec<IpNet>) -> kernel::Result<()> {
+        let mut steps: Vec<Step> = Vec::new();
         for prefix in prefixes {
             let wanted = match self.wanted(&prefix) {
                 None => None,
                 Some(planned) => {
                     let Some(route) = self.to_kernel(&prefix, planned) else {
-                        let problem = "its device is not there".to_owned();
-                        self.failed.insert(prefix, problem);
+                        self.failed.insert(prefix, "its device is not there".to_owned());
                         continue;
                     };
                     Some(route)
                 }
             };
-            let key_now = wanted.as_ref().map(key);
-            // All of ours for this prefix that is not the wanted one goes, after the wanted one is there.
-            let others: Vec<RouteKey> = self
-                .actual
-                .range((prefix, 0)..=(prefix, u32::MAX))
-                .map(|(key, _)| *key)
-                .filter(|key| Some(*key) != key_now)
-                .collect();
-            if let Some(route) = wanted {
-                let key = key(&route);
-                if !self.actual.get(&key).is_some_and(|found| matches(&route, found)) {
-                    // An own route is replaced in place; a foreign one must not be.
-                    let request = if self.actual.contains_key(&key) || self.owned.contains(&key) {
-                        Request::replace_route(&route)
-                    } else {
-                        Request::add_route(&route)
-                    };
-                    batch.push(request);
-                    written.push((prefix, key, Some(route)));
-                } else {
-                    self.failed.remove(&prefix);
-                }
-            } else {
-                self.failed.remove(&prefix);
-                let actual = &self.actual;
-                self.owned.retain(|key| key.0 != prefix || actual.contains_key(key));
-            }
-            let is_removable = self.complete || key_now.is_none();
-            for other in others.into_iter().filter(|_| is_removable) {
-                if let Some(found) = self.actual.get(&other) {
-                    batch.push(Request::delete_route(found));
-                    written.push((prefix, other, None));
-                }
-            }
+            self.add_steps(prefix, wanted, &mut steps);
         }
-        if batch.is_empty() {
+        if steps.is_empty() {
             return Ok(());
         }
-        let results = netlink.apply_each(batch)?;
-        for ((prefix, key, route), result) in written.into_iter().zip(results) {
-            match (route, result) {
-                (Some(route), Ok(())) => {
-                    self.failed.remove(&prefix);
-                    self.actual.insert(key, route);
-                    self.owned.insert(key);
-                }
-                (Some(_), Err(problem)) => drop(self.failed.insert(prefix, problem.to_string())),
-                (None, Ok(())) => self.forget(&key),
-                (None, Err(problem)) if problem.is_not_found() => self.forget(&key),
-                (None, Err(problem)) => drop(self.failed.insert(prefix, problem.to_string())),
-            }
+        let changes = steps.iter().map(|step| match (&step.what, step.replaces) {
+            (What::Write, true) => RouteChange::Replace(&step.route),
+            (What::Write, false) => RouteChange::Add(&step.route),
+            (What::Delete, _) => RouteChange::Delete(&step.route),
+        });
+        let mut failures = self.wire.apply(changes)?.into_iter().peekable();
+        for (position, step) in steps.into_iter().enumerate() {
+            let failure = failures.next_if(|failure| failure.position == position);
+            self.take_result(step, failure.map(|failure| failure.error));
         }
         Ok(())
+    }
+
+    /// What lies between a prefix's routes and the wanted one.
+    fn add_steps(&mut self, prefix: IpNet, wanted: Option<Route>, steps: &mut Vec<Step>) {
+        let key_now = wanted.as_ref().map(key);
+        // All of ours for this prefix that is not the wanted one goes, after the wanted one is there.
+        let others: Vec<RouteKey> = self
+            .actual
+            .range((prefix, 0)..=(prefix, u32::MAX))
+            .map(|(key, _)| *key)
+            .filter(|key| Some(*key) != key_now)
+            .collect();
+        let is_removable = self.complete || key_now.is_none();
+        if let Some(route) = wanted {
+            let key = key(&route);
+            if self.actual.get(&key).is_some_and(|found| matches(&route, found)) {
+                self.failed.remove(&prefix);
+            } else {
+                steps.push(Step {
+                    what: What::Write,
+                    // An own route is replaced in place; a foreign one must not be.
+                    replaces: self.actual.contains_key(&key) || self.owned.contains(&key),
+                    key,
+                    route,
+                });
+            }
+        } else {
+            self.failed.remove(&prefix);
+            let actual = &self.actual;
+            self.owned
+                .retain(|key| key.0 != prefix || actual.contains_key(key));
+        }
+        for other in others.into_iter().filter(|_| is_removable) {
+            if let Some(found) = self.actual.get(&other) {
+                steps.push(Step {
+                    what: What::Delete,
+                    replaces: false,
+                    key: other,
+                    route: found.clone(),
+                });
+            }
+        }
+    }
+
+    fn take_result(&mut self, step: Step, failure: Option<kernel::Error>) {
+        let prefix = step.key.0;
+        match (step.what, failure) {
+            (What::Write, None) => {
+                self.failed.remove(&prefix);
+                self.actual.insert(step.key, step.route);
+                self.owned.insert(step.key);
+            }
+            (What::Delete, None) => self.forget(&step.key),
+            (What::Delete, Some(problem)) if problem.is_not_found() => self.forget(&step.key),
+            (_, Some(problem)) => drop(self.failed.insert(prefix, problem.to_string())),
+        }
     }
 
     fn forget(&mut self, key: &RouteKey) {
@@ -301,7 +361,7 @@ impl RouteWriter {
     }
 
     /// Removes what is ours and not in the plan. A container's route goes with its link.
-    pub(super) fn sweep(&mut self, netlink: &mut Netlink) -> kernel::Result<()> {
+    pub(super) fn sweep(&mut self) -> kernel::Result<()> {
         if !self.complete {
             return Ok(());
         }
@@ -309,13 +369,18 @@ impl RouteWriter {
             .actual
             .keys()
             .filter(|(prefix, metric)| {
-                let is_own = self.actual.get(&(*prefix, *metric)).is_some_and(|route| self.is_ours(route));
-                let wanted = self.wanted(prefix).map(|planned| metric_of(prefix, planned.metric));
+                let is_own = self
+                    .actual
+                    .get(&(*prefix, *metric))
+                    .is_some_and(|route| self.is_ours(route));
+                let wanted = self
+                    .wanted(prefix)
+                    .map(|planned| metric_of(prefix, planned.metric));
                 is_own && wanted != Some(*metric)
             })
             .map(|(prefix, _)| *prefix)
             .collect();
-        self.write(netlink, stale)
+        self.write(stale)
     }
 
     /// Removes everything of ours but containers' own routes.
@@ -324,7 +389,7 @@ impl RouteWriter {
         self.bgp.clear();
         self.list(netlink)?;
         self.complete = true;
-        self.sweep(netlink)
+        self.sweep()
     }
 
     /// The routes that failed, to be tried again.
@@ -384,7 +449,10 @@ fn metric_of(prefix: &IpNet, metric: u32) -> u32 {
 }
 
 fn key(route: &Route) -> RouteKey {
-    (route.destination, metric_of(&route.destination, route.priority.unwrap_or_default()))
+    (
+        route.destination,
+        metric_of(&route.destination, route.priority.unwrap_or_default()),
+    )
 }
 
 /// Whether two plans mean the same route.
@@ -395,7 +463,11 @@ fn same(one: &PlannedRoute, other: &PlannedRoute) -> bool {
 /// Whether a route of the kernel's is as wanted. What the kernel adds of its own does not count.
 fn matches(wanted: &Route, found: &Route) -> bool {
     let hops = |route: &Route| {
-        let mut hops: Vec<_> = route.multipath.iter().map(|hop| (hop.gateway, hop.interface, hop.onlink)).collect();
+        let mut hops: Vec<_> = route
+            .multipath
+            .iter()
+            .map(|hop| (hop.gateway, hop.interface, hop.onlink))
+            .collect();
         hops.sort_unstable();
         hops
     };
@@ -404,7 +476,9 @@ fn matches(wanted: &Route, found: &Route) -> bool {
     let same_source = wanted.source.is_none() || wanted.source == found.source;
     wanted.kind == found.kind
         && wanted.protocol == found.protocol
-        && (!has_device || (wanted.gateway, wanted.interface, wanted.onlink) == (found.gateway, found.interface, found.onlink))
+        && (!has_device
+            || (wanted.gateway, wanted.interface, wanted.onlink)
+                == (found.gateway, found.interface, found.onlink))
         && hops(wanted) == hops(found)
         && same_source
 }

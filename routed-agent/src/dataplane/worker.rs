@@ -11,7 +11,7 @@ use std::{
 use kernel::{Change, Monitor, MonitorOptions, Netlink};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Command, Ownership, Report, devices::Devices, routes::RouteWriter};
+use super::{Command, Ownership, Report, devices::Devices, routes::OwnRoutes};
 use crate::facts::{Facts, Ours};
 
 /// Changes come in bursts: how long after one the ground is looked at.
@@ -35,7 +35,7 @@ pub(super) struct Worker {
     inbox: mpsc::Receiver<Command>,
     woken: UnixStream,
     report: Reporter,
-    routes: RouteWriter,
+    routes: OwnRoutes,
     devices: Devices,
     facts: Option<Arc<Facts>>,
     /// When to look at the ground and at the own routes again.
@@ -55,12 +55,12 @@ impl Worker {
         // Listening comes before looking: what changes between the two is announced.
         let monitor = Monitor::open(MonitorOptions::default())?;
         let mut netlink = Netlink::open()?;
-        let port = netlink.port()?;
         let ours = ownership.ours();
         let mut devices = Devices::default();
         devices.remember(ours.devices.iter().cloned());
-        let mut routes = RouteWriter::new(ownership);
+        let mut routes = OwnRoutes::open(ownership)?;
         routes.list(&mut netlink)?;
+        let port = routes.port()?;
         Ok(Self {
             ours,
             netlink,
@@ -96,7 +96,12 @@ impl Worker {
     }
 
     fn wait(&mut self) {
-        let times = [self.look_at, Some(self.check_at), self.retry_at, self.routes.next_try()];
+        let times = [
+            self.look_at,
+            Some(self.check_at),
+            self.retry_at,
+            self.routes.next_try(),
+        ];
         let next = times.into_iter().flatten().min().unwrap_or(self.check_at);
         let wait = next.saturating_duration_since(Instant::now());
         let wait = PollTimeout::try_from(wait + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
@@ -132,7 +137,7 @@ impl Worker {
                 Command::Complete => {
                     self.write(std::mem::take(&mut concerned));
                     self.routes.set_complete();
-                    let swept = self.routes.sweep(&mut self.netlink);
+                    let swept = self.routes.sweep();
                     self.outcome("routes of an earlier life", swept);
                 }
                 Command::CleanUp => {
@@ -160,7 +165,7 @@ impl Worker {
         if concerned.is_empty() {
             return;
         }
-        let written = self.routes.write(&mut self.netlink, concerned);
+        let written = self.routes.write(concerned);
         self.outcome("routes", written);
     }
 
@@ -200,7 +205,7 @@ impl Worker {
         if self.retry_at.is_some_and(|time| time <= now) {
             let again = self.routes.to_retry();
             let listed = self.routes.list(&mut self.netlink);
-            let done = listed.and_then(|()| self.routes.write(&mut self.netlink, again));
+            let done = listed.and_then(|()| self.routes.write(again));
             self.outcome("routes", done);
         }
         if self.check_at <= now || self.routes.next_try().is_some_and(|time| time <= now) {
@@ -258,7 +263,7 @@ impl Worker {
         let damage = self
             .routes
             .list(&mut self.netlink)
-            .and_then(|()| self.routes.repair(&mut self.netlink, now));
+            .and_then(|()| self.routes.repair(now));
         match damage {
             Ok(damage) => {
                 for repaired in damage.repaired {

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Agents on real hosts: what they agree on, what the kernel has then, and that packets get through.
+
+mod seeds;
+mod support;
+mod survival;

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Clusters for tests.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use ipnet::IpNet;
+use testbed::{
+    Container,
+    cluster::Member,
+    lan::Lan,
+    peers::{self, Peer},
+};
+
+/// Whether the machine has what is needed.
+pub(crate) fn possible() -> bool {
+    peers::available(&[Peer::Root])
+}
+
+pub(crate) fn net(text: &str) -> IpNet {
+    text.parse().expect("a prefix")
+}
+
+/// Hosts and the subnets between them.
+pub(crate) struct Cluster {
+    pub(crate) members: Vec<Member>,
+    /// Where the router and what is outside stand.
+    pub(crate) lan: Lan,
+    _folder: tempfile::TempDir,
+}
+
+/// A host's name, address and subnet.
+pub(crate) type Place<'a> = (&'a str, &'a str, &'a str);
+
+impl Cluster {
+    /// Hosts on subnets, agents not started. The router has the first address of each subnet where `routed`.
+    pub(crate) fn new(places: &[Place<'_>], routed: bool, environment: &[(&str, &str)]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let store = folder.path().join("store.db");
+        let lan = Lan::new()?;
+        let mut members = Vec::new();
+        let mut subnets: Vec<&str> = Vec::new();
+        for (name, address, subnet) in places {
+            let address = net(address);
+            let gateway = address.trunc().hosts().next().context("an address")?;
+            let gateways: Vec<IpAddr> = if routed { vec![gateway] } else { Vec::new() };
+            if !subnets.contains(subnet) {
+                let own: Vec<IpNet> = gateways
+                    .iter()
+                    .map(|gateway| IpNet::new(*gateway, address.prefix_len()))
+                    .collect::<Result<_, _>>()?;
+                lan.subnet(subnet, &own)?;
+                subnets.push(subnet);
+            }
+            let mut member = Member::new(name, &store)?;
+            for (name, value) in environment {
+                member.set(name, value);
+            }
+            member.set("CALICO_IPV6POOL_CIDR", "none");
+            lan.attach(member.host(), subnet, &[address], &gateways)?;
+            members.push(member);
+        }
+        Ok(Self {
+            members,
+            lan,
+            _folder: folder,
+        })
+    }
+
+    /// Starts all agents and waits until all know each other.
+    pub(crate) fn start(&mut self) -> Result<()> {
+        for member in &mut self.members {
+            member.start()?;
+        }
+        let others = self.members.len() - 1;
+        for member in &self.members {
+            member.until_peers(others)?;
+        }
+        Ok(())
+    }
+
+    /// A container on each host, with its IPv4 address.
+    pub(crate) fn containers(&self) -> Result<Vec<(Container, IpAddr)>> {
+        let each = self.members.iter().map(|member| {
+            let container = Container::start(member.name())?;
+            let addresses = member.add(&container)?;
+            let address = addresses
+                .into_iter()
+                .find(IpAddr::is_ipv4)
+                .context("an address")?;
+            Ok((container, address))
+        });
+        each.collect()
+    }
+
+    /// Each container reaches every other, once routes are there.
+    pub(crate) fn assert_all_reach_all(&self, containers: &[(Container, IpAddr)]) -> Result<()> {
+        for member in &self.members {
+            for other in self.members.iter().filter(|other| other.name() != member.name()) {
+                for block in other.blocks()? {
+                    member.until_route(&format!("{block} "))?;
+                }
+            }
+        }
+        for (container, _) in containers {
+            for (_, address) in containers {
+                container
+                    .ping(*address)
+                    .with_context(|| format!("{address} from {}", container.id()))?;
+            }
+        }
+        Ok(())
+    }
+}
