@@ -32,6 +32,8 @@ pub struct Start {
     pub run_dir: PathBuf,
     /// The embedded store's file.
     pub datastore_path: PathBuf,
+    /// Where passwords are, in files `NAME/KEY`.
+    pub secrets_dir: PathBuf,
 }
 
 impl Start {
@@ -63,6 +65,7 @@ impl Start {
         )?;
         let run_dir = path(&["CALICO_RUN_DIR"], calico_ipam::settings::DEFAULT_RUN_DIR.into())?;
         let datastore_path = path(&["DATASTORE_PATH"], state_dir.join("node.db"))?;
+        let secrets_dir = path(&["CALICO_SECRETS_DIR"], "/etc/calico/secrets".into())?;
         let nodename_file = path(&["CALICO_NODENAME_FILE"], state_dir.join("nodename"))?;
         let system = nix::unistd::gethostname().unwrap_or_default();
         let system = system.to_string_lossy().into_owned();
@@ -89,6 +92,7 @@ impl Start {
             state_dir,
             run_dir,
             datastore_path,
+            secrets_dir,
         })
     }
 

@@ -14,23 +14,24 @@ use bgp::{
         Notification,
         notification::{cease, code},
     },
-    policy::Policy,
     speaker::{NextHopState, Origination, Output, OwnAddresses, SpeakerConfig},
 };
 use ipnet::IpNet;
-use model::AffinityState;
+use model::{AffinityState, BgpConfiguration, bgp_configuration::BgpConfigurationSpec};
 
-use super::peers::{self, Common, WantedPeer};
+use super::peers::{self, Common, PolicyPair};
 use crate::{
     configuration::{
-        Configuration, Resolution, Sources, Variables, resolve,
+        Configuration, Origin, Resolution, Sources, Variables, resolve,
         sources::{bgp_for_node, felix_for_node},
         words::{Backend, ExternalExport},
     },
     dataplane::{Command, Ownership, Report},
+    encapsulation::Encapsulation,
     export_policy::{self, Exports, class},
     facts::Facts,
-    plan::{Fixtures, PlannedRoute, Refusal, Routes},
+    peering::{self, Password, Peer},
+    plan::{Fixtures, PlannedRoute, Refusal, RouteOrigin, Routes, Way},
     planner::{Choices, Planner},
     session_io::PeerSocket,
     snapshot::Snapshot,
@@ -64,9 +65,6 @@ pub(super) enum SocketOrder {
     Speaker(Output),
 }
 
-/// Import and export policies, IPv4 first in each.
-type PolicyPair = ([Arc<Policy>; 2], [Arc<Policy>; 2]);
-
 /// See the file's comment.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Core {
@@ -74,11 +72,12 @@ pub(super) struct Core {
     began: Instant,
     pub(super) configuration: Configuration,
     pub(super) warnings: BTreeSet<String>,
+    pub(super) peer_warnings: BTreeSet<String>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) facts: Option<Arc<Facts>>,
     pub(super) has_snapshot: bool,
     pub(super) speaker: Speaker,
-    pub(super) peers: BTreeMap<PeerId, WantedPeer>,
+    pub(super) peers: BTreeMap<PeerId, Peer>,
     ids: BTreeMap<String, PeerId>,
     next_id: u32,
     own_routes: BTreeMap<IpNet, Origination>,
@@ -127,6 +126,7 @@ impl Core {
             began: Instant::now(),
             warnings: resolution.warnings.iter().map(ToString::to_string).collect(),
             configuration,
+            peer_warnings: BTreeSet::new(),
             snapshot: Arc::default(),
             facts: None,
             has_snapshot: false,
@@ -306,8 +306,10 @@ impl Core {
             self.fixtures = Arc::new(fixtures);
             self.commands.push(Command::Fixtures(Arc::clone(&self.fixtures)));
         }
+        self.set_peers();
         self.write_mtu(planner.container_mtu(&self.fixtures));
-        let (routes, refused) = planner.store_routes();
+        let (mut routes, refused) = planner.store_routes();
+        routes.extend(self.gateway_routes(&planner));
         if self.store_routes != routes || !self.begun {
             self.store_routes.clone_from(&routes);
             self.commands.push(Command::StoreRoutes(routes));
@@ -319,7 +321,6 @@ impl Core {
             self.resolve(address, &facts);
         }
         self.originate();
-        self.set_peers();
         let all: BTreeSet<IpNet> = self
             .speaker
             .routes()
@@ -344,6 +345,27 @@ impl Core {
                 self.set_complete();
             }
         }
+    }
+
+    /// Routes to peers that are reached by a certain gateway.
+    fn gateway_routes(&self, planner: &Planner<'_>) -> Routes {
+        let peers = self.peers.values();
+        let wanted = peers.filter_map(|peer| Some((peer, peer.reachable_by?)));
+        let routes = wanted.filter_map(|(peer, gateway)| {
+            let route = PlannedRoute {
+                way: Way::Via {
+                    hops: planner.facts.resolve(gateway)?,
+                    onlink: false,
+                },
+                metric: if peer.address.is_ipv6() { 1024 } else { 0 },
+                source: None,
+                encapsulation: Encapsulation::Direct,
+                origin: RouteOrigin::ReachableBy,
+                reason: format!("{} is reachable by {gateway}", peer.name).into(),
+            };
+            Some((IpNet::from(peer.address), route))
+        });
+        routes.collect()
     }
 
     fn set_complete(&mut self) {
@@ -487,11 +509,7 @@ impl Core {
             .and_then(|node| node.spec.bgp.as_ref());
         let cluster_id = own.and_then(|bgp| bgp.route_reflector_cluster_id.as_ref()?.parse().ok());
         self.speaker.set_identity(common.identifier, cluster_id);
-        let wanted = if *self.configuration.networking_backend == Backend::Bird {
-            peers::wanted(&self.snapshot, &self.start.node, self.configuration.as_number.0)
-        } else {
-            Vec::new()
-        };
+        let wanted = self.wanted_peers();
         self.policies.clear();
         let now = self.now();
         let names: BTreeSet<&str> = wanted.iter().map(|peer| peer.name.as_str()).collect();
@@ -524,17 +542,62 @@ impl Core {
                 );
                 id
             };
-            let (import, export) = self.policies_of(&peer);
-            self.orders.push(SocketOrder::Peer(id, peer.socket()));
-            let config = peer.config(&common, import, export);
+            let policies = self.policies_of(&peer);
+            self.orders.push(SocketOrder::Peer(id, peers::socket(&peer)));
+            let config = peers::config(&peer, &common, policies);
             let seed = self.next_random();
             self.peers.insert(id, peer);
             self.speaker.set_peer(id, config, seed, now);
         }
     }
 
-    fn policies_of(&mut self, peer: &WantedPeer) -> PolicyPair {
-        let external = peer.local_as != peer.peer_as;
+    /// The peers that this node should have; those whose password cannot be had wait for it.
+    fn wanted_peers(&mut self) -> Vec<Peer> {
+        if *self.configuration.networking_backend != Backend::Bird {
+            return Vec::new();
+        }
+        let mut configurations: Vec<BgpConfiguration> = self
+            .snapshot
+            .bgp_configurations
+            .values()
+            .map(|found| (**found).clone())
+            .collect();
+        if matches!(self.configuration.node_mesh.origin, Origin::Environment(_)) {
+            let enabled = Some(*self.configuration.node_mesh);
+            match configurations.iter_mut().find(|found| found.metadata.name == "default") {
+                Some(found) => found.spec.node_to_node_mesh_enabled = enabled,
+                None => configurations.push(BgpConfiguration::new(
+                    "default",
+                    BgpConfigurationSpec {
+                        node_to_node_mesh_enabled: enabled,
+                        ..BgpConfigurationSpec::default()
+                    },
+                )),
+            }
+        }
+        let secrets = self.start.secrets_dir.clone();
+        let peering = peering::peers(&peering::Input {
+            node_name: &self.start.node,
+            nodes: &self.snapshot.nodes.values().map(|node| &**node).collect::<Vec<_>>(),
+            peers: &self.snapshot.bgp_peers.values().map(|peer| &**peer).collect::<Vec<_>>(),
+            configurations: &configurations.iter().collect::<Vec<_>>(),
+            workloads: &[],
+            secret_namespace: "kube-system",
+            secrets: &|name, key| peers::secret(&secrets, name, key),
+        });
+        for warning in &peering.warnings {
+            if self.peer_warnings.insert(warning.clone()) {
+                tracing::warn!(target: "bgp", "{warning}");
+            }
+        }
+        self.peer_warnings = peering.warnings.into_iter().collect();
+        let mut peers = peering.peers;
+        peers.retain(|peer| !matches!(peer.password, Password::Missing(_)));
+        peers
+    }
+
+    fn policies_of(&mut self, peer: &Peer) -> PolicyPair {
+        let external = !peer.is_internal();
         let key = (peer.filters.clone(), external);
         if let Some(found) = self.policies.get(&key) {
             return found.clone();

@@ -188,7 +188,7 @@ impl Core {
             })).collect::<Vec<_>>(),
             "failures": self.failures,
             "rivals": self.rivals,
-            "warnings": self.warnings,
+            "warnings": self.warnings.iter().chain(&self.peer_warnings).collect::<Vec<_>>(),
         })
     }
 
@@ -202,8 +202,8 @@ impl Core {
                 "name": wanted.name,
                 "address": wanted.address,
                 "port": wanted.port,
-                "type": wanted.kind,
-                "node": wanted.node,
+                "type": wanted.kind.to_string(),
+                "node": wanted.peer_node,
                 "reason": wanted.reason,
                 "asNumber": wanted.peer_as,
                 "localASNumber": wanted.local_as,

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Clusters for tests.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use datastore::{Batch, EmbeddedStore, OpenOptions, Store as _, StoreError, Write};
 use ipnet::IpNet;
+use model::{Key, Kind};
+use serde_json::{Value, json};
 use testbed::{
     Container,
     cluster::Member,
@@ -26,7 +29,7 @@ pub(crate) struct Cluster {
     pub(crate) members: Vec<Member>,
     /// Where the router and what is outside stand.
     pub(crate) lan: Lan,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// A host's name, address and subnet.
@@ -63,8 +66,55 @@ impl Cluster {
         Ok(Self {
             members,
             lan,
-            _folder: folder,
+            folder,
         })
+    }
+
+    /// A folder for files of the test's.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Creates or replaces a resource, as an operator would with `calicoctl apply`.
+    pub(crate) fn apply(&self, kind: Kind, name: &str, spec: &Value) -> Result<()> {
+        let store = EmbeddedStore::open(&self.folder.path().join("store.db"), OpenOptions::default())?.store;
+        let key = Key::resource(kind, name);
+        let text = json!({
+            "kind": kind.name(), "apiVersion": "projectcalico.org/v3", "metadata": { "name": name }, "spec": spec,
+        })
+        .to_string();
+        for _ in 0..50 {
+            let write = match store.get(&key)? {
+                None => Write::Create { key: key.clone(), value: text.clone() },
+                Some(entry) => Write::Update { key: key.clone(), value: text.clone(), revision: entry.revision },
+            };
+            let batch = Batch { writes: vec![write], journal: Vec::new() };
+            match store.commit(&batch) {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Conflict { .. } | StoreError::AlreadyExists { .. }) => {}
+                Err(problem) => return Err(problem.into()),
+            }
+        }
+        bail!("{name} changes too fast")
+    }
+
+    /// Changes a member of a stored resource's `spec`, or its `metadata`.
+    pub(crate) fn patch(&self, kind: Kind, name: &str, change: impl Fn(&mut Value)) -> Result<()> {
+        let store = EmbeddedStore::open(&self.folder.path().join("store.db"), OpenOptions::default())?.store;
+        let key = Key::resource(kind, name);
+        for _ in 0..50 {
+            let entry = store.get(&key)?.with_context(|| format!("{name} is not there"))?;
+            let mut value: Value = serde_json::from_str(&entry.value)?;
+            change(&mut value);
+            let write = Write::Update { key: key.clone(), value: value.to_string(), revision: entry.revision };
+            let batch = Batch { writes: vec![write], journal: Vec::new() };
+            match store.commit(&batch) {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Conflict { .. }) => {}
+                Err(problem) => return Err(problem.into()),
+            }
+        }
+        bail!("{name} changes too fast")
     }
 
     /// Starts all agents and waits until all know each other.
