@@ -503,3 +503,40 @@ fn mapped_addresses_are_the_addresses_they_map() {
     world.check("a", &["Node_10_9_0_10 64512>64512 from 10.9.0.9"]);
     world.check("b", &["Node_10_9_0_9 64512>64512 from 10.9.0.10"]);
 }
+
+#[test]
+fn reasons_name_each_object_once() {
+    let world = pair(World::default()).peer("1", json!({"nodeSelector": "all()", "peerSelector": "all()"}));
+    assert_eq!(
+        world.only("a").reason,
+        "BGPPeer 1, whose nodeSelector \"all()\" selects this node, and whose peerSelector \"all()\" selects \
+         node b; also asked for by the node-to-node mesh"
+    );
+    let world = pair(World::without_mesh()).peer("1", json!({"node": "a", "peerSelector": "all()"}));
+    assert_eq!(
+        world.only("b").reason,
+        "mirror of BGPPeer 1, by which node a has a session with this node"
+    );
+}
+
+/// Admission wants `reachableBy` together with `peerIP`; what was stored in spite of it works as far as it can.
+#[test]
+fn a_gateway_is_for_its_own_ip_version() {
+    World::without_mesh()
+        .node(
+            "a",
+            json!({"ipv4Address": "10.9.0.1/16", "ipv6Address": "fd00::1/64"}),
+        )
+        .node(
+            "b",
+            json!({"ipv4Address": "10.9.0.2/16", "ipv6Address": "fd00::2/64"}),
+        )
+        .peer("1", json!({"peerSelector": "all()", "reachableBy": "10.9.0.254"}))
+        .check(
+            "a",
+            &[
+                "Global_10_9_0_2 64512>64512 from 10.9.0.1 via=10.9.0.254",
+                "Global_fd00__2 64512>64512 from fd00::1",
+            ],
+        );
+}
