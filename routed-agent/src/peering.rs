@@ -13,6 +13,14 @@
 //! An address and port that is claimed stays with the first claim; within a step, with the BGPPeer whose name sorts
 //! first (Calico leaves that to chance, and runs a mesh session beside any other).
 //!
+//! Where this differs from Calico, on purpose:
+//! - a session whose password cannot be read waits for it, instead of being tried without;
+//! - a BGPPeer with the address of a node of the global AS needs no `asNumber` (Calico mirrors it, but renders AS 0);
+//! - a mesh peer without an AS number has the global one (Calico: that of the node that looks);
+//! - a `peerIP` with a port is compared with the node's own `listenPort` where it has one (Calico: with the global
+//!   one, too);
+//! - peers that selectors find are used in the IP versions that both nodes have (Calico: that the peer has).
+//!
 //! An object that cannot be used costs its own peers and gives a warning; everything else goes on.
 
 use std::collections::{BTreeMap, HashSet};
