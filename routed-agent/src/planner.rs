@@ -122,7 +122,7 @@ impl<'a> Planner<'a> {
         best.peer?;
         let next_hop = best.next_hop.map(|next_hop| next_hop.address);
         let (decision, node) = self.decide(prefix, next_hop);
-        if self.in_vxlan_pool(prefix) {
+        if self.in_vxlan_pool(prefix) && self.snapshot.owner_of(prefix).is_some() {
             // The store says where these are, with all that VXLAN needs to know besides.
             return None;
         }
@@ -132,8 +132,18 @@ impl<'a> Planner<'a> {
         let text = |what: String| -> Arc<str> { format!("{what}; {}", decision.reason).into() };
         if decision.encapsulation == Encapsulation::Ipip {
             let peer = node.and_then(|node| self.snapshot.node_address(node, false))?;
-            let reason = text(format!("block of node {} by BGP", node.unwrap_or_default()));
+            let reason = text(format!("of node {} by BGP", node.unwrap_or_default()));
             return Some(Ok(self.tunnelled(prefix, peer.addr(), RouteOrigin::Bgp, reason)));
+        }
+        if decision.encapsulation == Encapsulation::Vxlan {
+            // Another store's block: the next hop is a node that is known here.
+            let node = node?;
+            let reason = text(format!("next hop of BGP is node {node}"));
+            let route = self.vxlan_route(prefix, node, reason);
+            return Some(route.map(|route| PlannedRoute {
+                origin: RouteOrigin::Bgp,
+                ..route
+            }));
         }
         let mut hops = BTreeSet::new();
         let mut unreachable = Vec::new();

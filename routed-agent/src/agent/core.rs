@@ -564,7 +564,10 @@ impl Core {
             .collect();
         if matches!(self.configuration.node_mesh.origin, Origin::Environment(_)) {
             let enabled = Some(*self.configuration.node_mesh);
-            match configurations.iter_mut().find(|found| found.metadata.name == "default") {
+            match configurations
+                .iter_mut()
+                .find(|found| found.metadata.name == "default")
+            {
                 Some(found) => found.spec.node_to_node_mesh_enabled = enabled,
                 None => configurations.push(BgpConfiguration::new(
                     "default",
@@ -578,8 +581,18 @@ impl Core {
         let secrets = self.start.secrets_dir.clone();
         let peering = peering::peers(&peering::Input {
             node_name: &self.start.node,
-            nodes: &self.snapshot.nodes.values().map(|node| &**node).collect::<Vec<_>>(),
-            peers: &self.snapshot.bgp_peers.values().map(|peer| &**peer).collect::<Vec<_>>(),
+            nodes: &self
+                .snapshot
+                .nodes
+                .values()
+                .map(|node| &**node)
+                .collect::<Vec<_>>(),
+            peers: &self
+                .snapshot
+                .bgp_peers
+                .values()
+                .map(|peer| &**peer)
+                .collect::<Vec<_>>(),
             configurations: &configurations.iter().collect::<Vec<_>>(),
             workloads: &[],
             secret_namespace: "kube-system",

@@ -20,8 +20,13 @@ use crate::support::{Cluster, possible};
 const ETH_P_IP: i32 = 0x0800_u16.to_be() as i32;
 
 /// Waits for an IPv4 packet at a place; outer source and destination, protocol, total length, inner destination.
-fn capture(place: &Place, while_doing: impl FnOnce() -> Result<()>, wanted: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
-    let mut socket = place.run(|| Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(ETH_P_IP))))??;
+fn capture(
+    place: &Place,
+    while_doing: impl FnOnce() -> Result<()>,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> Result<Vec<u8>> {
+    let mut socket =
+        place.run(|| Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(ETH_P_IP))))??;
     socket.set_read_timeout(Some(Duration::from_millis(500)))?;
     while_doing()?;
     let deadline = Instant::now() + PATIENCE;
@@ -64,12 +69,27 @@ fn two_subnets(device: &str) -> Result<()> {
     let direct = member.until_route(&format!("{near} "))?;
     ensure!(direct.contains("via 10.1.0.12 dev eth1"), "{direct}");
     let tunnelled = member.until_route(&format!("{far} "))?;
-    ensure!(tunnelled.contains(&format!("via 10.2.0.13 dev {device}")), "{tunnelled}");
+    ensure!(
+        tunnelled.contains(&format!("via 10.2.0.13 dev {device}")),
+        "{tunnelled}"
+    );
     // A packet that fills the tunnel: 1480 bytes inside, 1500 outside.
     let ping = peers::find_program("ping").context("no program ping")?;
     let full = |size: &str| {
         Program::new(containers[0].0.place(), &ping)
-            .args(["-c", "2", "-i", "0.3", "-W", "5", "-M", "do", "-s", size, &containers[2].1.to_string()])
+            .args([
+                "-c",
+                "2",
+                "-i",
+                "0.3",
+                "-W",
+                "5",
+                "-M",
+                "do",
+                "-s",
+                size,
+                &containers[2].1.to_string(),
+            ])
             .succeed(Duration::from_secs(30))
     };
     let inner = containers[2].1;
@@ -78,8 +98,14 @@ fn two_subnets(device: &str) -> Result<()> {
         || full("1452").map(drop),
         |packet| packet.len() > 40 && packet[9] == 4 && address(packet, 36) == inner,
     )?;
-    ensure!(address(&packet, 12) == IpAddr::from([10, 1, 0, 11]), "outer source");
-    ensure!(address(&packet, 16) == IpAddr::from([10, 2, 0, 13]), "outer destination");
+    ensure!(
+        address(&packet, 12) == IpAddr::from([10, 1, 0, 11]),
+        "outer source"
+    );
+    ensure!(
+        address(&packet, 16) == IpAddr::from([10, 2, 0, 13]),
+        "outer destination"
+    );
     ensure!(u16::from_be_bytes([packet[2], packet[3]]) == 1500, "outer length");
     ensure!(full("1453").is_err(), "one byte more does not fit");
     // A restart and a kill change nothing, on either side.
@@ -92,10 +118,14 @@ fn two_subnets(device: &str) -> Result<()> {
         containers[0].0.ping(inner).context("after its return")?;
     }
     // The pool goes over to the plain network: the router does not know the blocks, so only neighbours reach each other.
-    cluster.patch(Kind::IpPool, "default-ipv4-ippool", |pool| pool["spec"]["ipipMode"] = json!("Never"))?;
+    cluster.patch(Kind::IpPool, "default-ipv4-ippool", |pool| {
+        pool["spec"]["ipipMode"] = json!("Never")
+    })?;
     cluster.members[0].until_route(&format!("{far} via 10.1.0.1 dev eth1"))?;
     containers[0].0.ping(containers[1].1).context("to a neighbour")?;
-    cluster.patch(Kind::IpPool, "default-ipv4-ippool", |pool| pool["spec"]["ipipMode"] = json!("Always"))?;
+    cluster.patch(Kind::IpPool, "default-ipv4-ippool", |pool| {
+        pool["spec"]["ipipMode"] = json!("Always")
+    })?;
     cluster.members[0].until_route(&format!("{near} via 10.1.0.12 dev {device}"))?;
     cluster.members[0].until_route(&format!("{far} via 10.2.0.13 dev {device}"))?;
     for other in [1, 2] {

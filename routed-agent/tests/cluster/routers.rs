@@ -62,7 +62,9 @@ impl Bird {
     fn until(&self, question: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
         let mut last = String::new();
         let found = eventually(Duration::from_secs(20), || {
-            last = self.ask(question).unwrap_or_else(|problem| format!("{problem:#}"));
+            last = self
+                .ask(question)
+                .unwrap_or_else(|problem| format!("{problem:#}"));
             wanted(&last).then(|| last.clone())
         });
         found.with_context(|| format!("bird, {question}: {last}"))
@@ -83,12 +85,19 @@ fn unencapsulated() -> Result<Cluster> {
             ("node3", "10.2.0.13/24", "lan1"),
         ],
         true,
-        &[("CALICO_IPV4POOL_CIDR", "192.168.0.0/16"), ("CALICO_IPV4POOL_IPIP", "Never")],
+        &[
+            ("CALICO_IPV4POOL_CIDR", "192.168.0.0/16"),
+            ("CALICO_IPV4POOL_IPIP", "Never"),
+        ],
     )
 }
 
 fn peer_with_router(cluster: &Cluster) -> Result<()> {
-    for (node, router) in [("node1", "10.1.0.1"), ("node2", "10.1.0.1"), ("node3", "10.2.0.1")] {
+    for (node, router) in [
+        ("node1", "10.1.0.1"),
+        ("node2", "10.1.0.1"),
+        ("node3", "10.2.0.1"),
+    ] {
         cluster.apply(
             Kind::BgpPeer,
             &format!("tor-{node}"),
@@ -115,29 +124,45 @@ fn a_top_of_rack_router_carries_everything_without_encapsulation() -> Result<()>
     for member in &cluster.members {
         member.until_peers(3)?;
     }
-    for (member, address) in cluster.members.iter().zip(["10.1.0.11", "10.1.0.12", "10.2.0.13"]) {
+    for (member, address) in cluster
+        .members
+        .iter()
+        .zip(["10.1.0.11", "10.1.0.12", "10.2.0.13"])
+    {
         for block in member.blocks()? {
-            let shown = bird.until(&format!("show route for {block} all"), |shown| shown.contains(address))?;
+            let shown = bird.until(&format!("show route for {block} all"), |shown| {
+                shown.contains(address)
+            })?;
             ensure!(shown.contains("BGP.as_path: 64512"), "{shown}");
-            ensure!(!shown.contains("BGP.local_pref: 2147482623"), "stays inside the AS: {shown}");
+            ensure!(
+                !shown.contains("BGP.local_pref: 2147482623"),
+                "stays inside the AS: {shown}"
+            );
         }
     }
     cluster.assert_all_reach_all(&containers)?;
     // A host outside, which knows nothing but its router.
     let outside = Host::new("outside")?;
     cluster.lan.subnet("lan9", &[net("10.9.0.1/24")])?;
-    cluster
-        .lan
-        .attach(&outside, "lan9", &[net("10.9.0.9/24")], &[IpAddr::from([10, 9, 0, 1])])?;
+    cluster.lan.attach(
+        &outside,
+        "lan9",
+        &[net("10.9.0.9/24")],
+        &[IpAddr::from([10, 9, 0, 1])],
+    )?;
     for (_, address) in &containers {
-        let reached = eventually(Duration::from_secs(5), || testbed::probe::ping(outside.place(), *address).ok());
+        let reached = eventually(Duration::from_secs(5), || {
+            testbed::probe::ping(outside.place(), *address).ok()
+        });
         reached.with_context(|| format!("{address} from outside"))?;
     }
     // A peer that goes away takes its routes with it.
     let own = cluster.members[0].blocks()?[0];
     cluster.members[0].agent_command(["leave"]).succeed(PATIENCE)?;
     cluster.members[0].until_ended()?;
-    bird.until(&format!("show route for {own} all"), |shown| !shown.contains("10.1.0.11"))?;
+    bird.until(&format!("show route for {own} all"), |shown| {
+        !shown.contains("10.1.0.11")
+    })?;
     Ok(())
 }
 
@@ -150,7 +175,10 @@ fn filters_communities_and_passwords_as_the_router_sees_them() -> Result<()> {
     let mut cluster = Cluster::new(
         &[("node1", "10.1.0.11/24", "lan0")],
         true,
-        &[("CALICO_IPV4POOL_CIDR", "192.168.0.0/16"), ("CALICO_IPV4POOL_IPIP", "Never")],
+        &[
+            ("CALICO_IPV4POOL_CIDR", "192.168.0.0/16"),
+            ("CALICO_IPV4POOL_IPIP", "Never"),
+        ],
     )?;
     let router = "
         protocol static { ipv4; route 172.30.0.0/16 blackhole; route 172.31.0.0/16 blackhole; }
@@ -194,7 +222,9 @@ fn filters_communities_and_passwords_as_the_router_sees_them() -> Result<()> {
         })
     };
     cluster.apply(Kind::BgpPeer, "tor", &peer("wrong", &["edge"]))?;
-    member.until("/v1/peers", |answer| answer["peers"].as_array().is_some_and(|peers| peers.len() == 1))?;
+    member.until("/v1/peers", |answer| {
+        answer["peers"].as_array().is_some_and(|peers| peers.len() == 1)
+    })?;
     // With the wrong key no segment gets through.
     let up = eventually(Duration::from_secs(3), || {
         let answer = member.ask("/v1/peers").ok()?;
@@ -203,7 +233,9 @@ fn filters_communities_and_passwords_as_the_router_sees_them() -> Result<()> {
     ensure!(up.is_none(), "the wrong password is accepted");
     cluster.apply(Kind::BgpPeer, "tor", &peer("right", &["edge"]))?;
     member.until_peers(1)?;
-    let shown = bird.until(&format!("show route for {block} all"), |shown| shown.contains("64512,77"))?;
+    let shown = bird.until(&format!("show route for {block} all"), |shown| {
+        shown.contains("64512,77")
+    })?;
     ensure!(shown.contains("(64512, 1, 2)"), "{shown}");
     ensure!(shown.contains("BGP.as_path: 64512 64512 64512"), "{shown}");
     member.until_route("172.30.0.0/16 via 10.1.0.1")?;
@@ -212,7 +244,9 @@ fn filters_communities_and_passwords_as_the_router_sees_them() -> Result<()> {
     // Without the filter: what it kept out comes in, what it changed is as it was. The session stays.
     cluster.apply(Kind::BgpPeer, "tor", &peer("right", &[]))?;
     member.until_route("172.31.0.0/16 via 10.1.0.1")?;
-    let shown = bird.until(&format!("show route for {block} all"), |shown| !shown.contains("64512,77"))?;
+    let shown = bird.until(&format!("show route for {block} all"), |shown| {
+        !shown.contains("64512,77")
+    })?;
     ensure!(shown.contains("BGP.as_path: 64512\n"), "{shown}");
     // Communities of prefixes, and pools that are not announced.
     cluster.apply(
@@ -223,11 +257,20 @@ fn filters_communities_and_passwords_as_the_router_sees_them() -> Result<()> {
             "prefixAdvertisements": [{ "cidr": "192.168.0.0/16", "communities": ["green", "64512:9:9"] }],
         }),
     )?;
-    let shown = bird.until(&format!("show route for {block} all"), |shown| shown.contains("64512,5"))?;
+    let shown = bird.until(&format!("show route for {block} all"), |shown| {
+        shown.contains("64512,5")
+    })?;
     ensure!(shown.contains("(64512, 9, 9)"), "{shown}");
-    cluster.patch(Kind::IpPool, "default-ipv4-ippool", |pool| pool["spec"]["disableBGPExport"] = json!(true))?;
-    bird.until(&format!("show route for {block} all"), |shown| !shown.contains("10.1.0.11"))?;
-    ensure!(member.ask("/v1/peers")?["peers"][0]["counters"]["ups"] == ups, "the session stayed up");
+    cluster.patch(Kind::IpPool, "default-ipv4-ippool", |pool| {
+        pool["spec"]["disableBGPExport"] = json!(true)
+    })?;
+    bird.until(&format!("show route for {block} all"), |shown| {
+        !shown.contains("10.1.0.11")
+    })?;
+    ensure!(
+        member.ask("/v1/peers")?["peers"][0]["counters"]["ups"] == ups,
+        "the session stayed up"
+    );
     ensure!(address.is_ipv4());
     Ok(())
 }
@@ -246,7 +289,10 @@ fn nodes_reflect_routes_for_each_other() -> Result<()> {
             ("node2", "10.1.0.12/24", "lan0"),
         ],
         false,
-        &[("CALICO_IPV4POOL_CIDR", "192.168.0.0/16"), ("CALICO_IPV4POOL_IPIP", "Never")],
+        &[
+            ("CALICO_IPV4POOL_CIDR", "192.168.0.0/16"),
+            ("CALICO_IPV4POOL_IPIP", "Never"),
+        ],
     )?;
     cluster.start()?;
     let containers = cluster.containers()?;
@@ -262,22 +308,33 @@ fn nodes_reflect_routes_for_each_other() -> Result<()> {
         "reflectors",
         &json!({ "nodeSelector": "all()", "peerSelector": "route-reflector == 'true'" }),
     )?;
-    cluster.apply(Kind::BgpConfiguration, "default", &json!({ "nodeToNodeMeshEnabled": false }))?;
+    cluster.apply(
+        Kind::BgpConfiguration,
+        "default",
+        &json!({ "nodeToNodeMeshEnabled": false }),
+    )?;
     for (place, member) in cluster.members.iter().enumerate() {
         let wanted = if place < 2 { 3 } else { 2 };
         member.until("/v1/peers", |answer| {
             let peers = answer["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
             peers.len() == wanted
-                && peers.iter().all(|peer| peer["session"] == "Established" && peer["type"] == "node specific")
+                && peers
+                    .iter()
+                    .all(|peer| peer["session"] == "Established" && peer["type"] == "node specific")
         })?;
     }
     cluster.assert_all_reach_all(&containers)?;
     let block = cluster.members[3].blocks()?[0];
     let paths = cluster.members[2].until(&format!("/v1/routes?prefix={block}"), |answer| {
-        answer["routes"].as_array().is_some_and(|routes| routes.len() == 2)
+        answer["routes"]
+            .as_array()
+            .is_some_and(|routes| routes.len() == 2)
     })?;
     for path in paths["routes"].as_array().context("paths")? {
-        ensure!(path["nextHop"] == "10.1.0.12", "reflectors leave the next hop alone: {paths:#}");
+        ensure!(
+            path["nextHop"] == "10.1.0.12",
+            "reflectors leave the next hop alone: {paths:#}"
+        );
     }
     // One of two is enough, and its death is not noticed.
     cluster.members[0].end(nix::sys::signal::Signal::SIGKILL)?;
@@ -285,6 +342,9 @@ fn nodes_reflect_routes_for_each_other() -> Result<()> {
         let peers = answer["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
         peers.iter().any(|peer| peer["session"] != "Established")
     })?;
-    containers[2].0.ping(containers[3].1).context("with one reflector")?;
+    containers[2]
+        .0
+        .ping(containers[3].1)
+        .context("with one reflector")?;
     Ok(())
 }

@@ -63,11 +63,7 @@ impl Cluster {
             lan.attach(member.host(), subnet, &[address], &gateways)?;
             members.push(member);
         }
-        Ok(Self {
-            members,
-            lan,
-            folder,
-        })
+        Ok(Self { members, lan, folder })
     }
 
     /// A folder for files of the test's.
@@ -77,25 +73,7 @@ impl Cluster {
 
     /// Creates or replaces a resource, as an operator would with `calicoctl apply`.
     pub(crate) fn apply(&self, kind: Kind, name: &str, spec: &Value) -> Result<()> {
-        let store = EmbeddedStore::open(&self.folder.path().join("store.db"), OpenOptions::default())?.store;
-        let key = Key::resource(kind, name);
-        let text = json!({
-            "kind": kind.name(), "apiVersion": "projectcalico.org/v3", "metadata": { "name": name }, "spec": spec,
-        })
-        .to_string();
-        for _ in 0..50 {
-            let write = match store.get(&key)? {
-                None => Write::Create { key: key.clone(), value: text.clone() },
-                Some(entry) => Write::Update { key: key.clone(), value: text.clone(), revision: entry.revision },
-            };
-            let batch = Batch { writes: vec![write], journal: Vec::new() };
-            match store.commit(&batch) {
-                Ok(_) => return Ok(()),
-                Err(StoreError::Conflict { .. } | StoreError::AlreadyExists { .. }) => {}
-                Err(problem) => return Err(problem.into()),
-            }
-        }
-        bail!("{name} changes too fast")
+        apply_to(&self.folder.path().join("store.db"), kind, name, spec)
     }
 
     /// Changes a member of a stored resource's `spec`, or its `metadata`.
@@ -106,8 +84,15 @@ impl Cluster {
             let entry = store.get(&key)?.with_context(|| format!("{name} is not there"))?;
             let mut value: Value = serde_json::from_str(&entry.value)?;
             change(&mut value);
-            let write = Write::Update { key: key.clone(), value: value.to_string(), revision: entry.revision };
-            let batch = Batch { writes: vec![write], journal: Vec::new() };
+            let write = Write::Update {
+                key: key.clone(),
+                value: value.to_string(),
+                revision: entry.revision,
+            };
+            let batch = Batch {
+                writes: vec![write],
+                journal: Vec::new(),
+            };
             match store.commit(&batch) {
                 Ok(_) => return Ok(()),
                 Err(StoreError::Conflict { .. }) => {}
@@ -161,4 +146,37 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// Creates or replaces a resource in a store.
+pub(crate) fn apply_to(store: &Path, kind: Kind, name: &str, spec: &Value) -> Result<()> {
+    let store = EmbeddedStore::open(store, OpenOptions::default())?.store;
+    let key = Key::resource(kind, name);
+    let text = json!({
+        "kind": kind.name(), "apiVersion": "projectcalico.org/v3", "metadata": { "name": name }, "spec": spec,
+    })
+    .to_string();
+    for _ in 0..50 {
+        let write = match store.get(&key)? {
+            None => Write::Create {
+                key: key.clone(),
+                value: text.clone(),
+            },
+            Some(entry) => Write::Update {
+                key: key.clone(),
+                value: text.clone(),
+                revision: entry.revision,
+            },
+        };
+        let batch = Batch {
+            writes: vec![write],
+            journal: Vec::new(),
+        };
+        match store.commit(&batch) {
+            Ok(_) => return Ok(()),
+            Err(StoreError::Conflict { .. } | StoreError::AlreadyExists { .. }) => {}
+            Err(problem) => return Err(problem.into()),
+        }
+    }
+    bail!("{name} changes too fast")
 }
