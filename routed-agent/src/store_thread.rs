@@ -34,6 +34,8 @@ const ATTEMPTS: usize = 20;
 pub enum Command {
     /// This node's addresses are these.
     Register(Registration),
+    /// This node leaves: it has no addresses any more, so nobody looks for it. Its blocks stay its own.
+    Leave,
     /// The thread ends.
     Stop,
 }
@@ -79,6 +81,7 @@ impl StoreThread {
                 inbox,
                 report: Box::new(report),
                 registration: None,
+                leaving: false,
                 stopped: false,
                 last_problem: None,
             };
@@ -120,6 +123,7 @@ struct Keeper {
     inbox: mpsc::Receiver<Command>,
     report: Box<dyn Fn(Report) + Send>,
     registration: Option<Registration>,
+    leaving: bool,
     stopped: bool,
     last_problem: Option<String>,
 }
@@ -137,6 +141,10 @@ impl Keeper {
         (self.report)(Report::Snapshot(Arc::new(snapshot.clone())));
         loop {
             self.listen(Duration::ZERO);
+            if std::mem::take(&mut self.leaving) {
+                deregister(&session, &self.start.node)?;
+                registered = None;
+            }
             if self.stopped {
                 return Ok(());
             }
@@ -181,6 +189,10 @@ impl Keeper {
             let left = until.saturating_duration_since(Instant::now());
             match self.inbox.recv_timeout(left) {
                 Ok(Command::Register(registration)) => self.registration = Some(registration),
+                Ok(Command::Leave) => {
+                    self.registration = None;
+                    self.leaving = true;
+                }
                 Ok(Command::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => {
                     self.stopped = true;
                     return;
@@ -278,6 +290,26 @@ fn register(session: &Session<'_>, node: &str, registration: &Registration) -> R
                 ..NodeAddress::default()
             });
         }
+    })
+}
+
+/// The node's addresses go, those of its tunnels too.
+fn deregister(session: &Session<'_>, node: &str) -> Result<()> {
+    change_node(session, node, |resource| {
+        if let Some(bgp) = &mut resource.spec.bgp {
+            bgp.ipv4_address = None;
+            bgp.ipv6_address = None;
+        }
+        for kind in [TunnelKind::Ipip, TunnelKind::Vxlan, TunnelKind::VxlanV6] {
+            record(resource, kind, None);
+        }
+        if resource.spec.bgp == Some(NodeBgp::default()) {
+            resource.spec.bgp = None;
+        }
+        resource
+            .spec
+            .addresses
+            .retain(|address| address.kind != "CalicoNodeIP");
     })
 }
 

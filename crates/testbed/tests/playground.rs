@@ -53,6 +53,11 @@ fn it_shows_everything_and_leaves_nothing() -> Result<()> {
         "the same result",
         "ok GC",
         "no interface, route, address, handle, endpoint or record is left",
+        "all sessions are up",
+        "node-to-node mesh",
+        "is outside 10.1.0.0/24 of 10.1.0.11/24",
+        "its container answers while no agent runs there",
+        "are gone from the other hosts",
         "Everything worked",
     ] {
         ensure!(

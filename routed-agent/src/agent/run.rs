@@ -172,6 +172,7 @@ async fn live(start: Start) -> Result<Ending> {
         let _ = std::fs::remove_file(&marker);
         handle.core.borrow_mut().stop(true);
         handle.settle();
+        store.send(StoreCommand::Leave);
         tokio::time::sleep(FAREWELL).await;
     }
     if ending == Ending::CleanUp {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The playground (`make demo`): a host in namespaces, containers on it through the real plugins, and everything gone again.
+//! The playground (`make demo`): a host in namespaces, containers on it through the real plugins, then three hosts with
+//! agents, and everything gone again.
 //! `serve` and `host-init` are not for people: they are the processes of the test bed's containers and hosts.
 
 mod actor;
+mod hosts;
 mod page;
 mod scene;
 mod sights;

@@ -29,6 +29,8 @@ pub(crate) fn tell(page: &mut Page) -> Result<()> {
     ask_again(page, &scene, &actors)?;
     forget_one(page, &scene, &actors)?;
     leave(page, &scene, actors)?;
+    drop(scene);
+    crate::hosts::tell(page)?;
     page.space();
     page.line(&format!("Everything worked, in {}.", time(start.elapsed())));
     Ok(())
