@@ -79,7 +79,11 @@ impl Folders {
     }
 
     pub(crate) fn environment(&self) -> Vec<(&'static str, PathBuf)> {
-        vec![("CALICO_STATE_DIR", self.state()), ("CALICO_RUN_DIR", self.run())]
+        vec![
+            ("CALICO_STATE_DIR", self.state()),
+            ("CALICO_RUN_DIR", self.run()),
+            ("CALICO_LOG_DIR", self.log()),
+        ]
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     configuration::{
         Configuration, Origin, Resolution, Sources, Variables, resolve,
         sources::{bgp_for_node, felix_for_node},
-        words::{Backend, ExternalExport},
+        words::{Backend, ExternalExport, Severity},
     },
     dataplane::{Command, Ownership, Report},
     encapsulation::Encapsulation,
@@ -201,6 +201,16 @@ impl Core {
         listeners
     }
 
+    /// The logs hold what the settings say.
+    pub(super) fn set_log_levels(&self) {
+        let configuration = &self.configuration;
+        crate::log::set_levels(crate::log::Levels {
+            screen: level(*configuration.log_severity_screen),
+            felix: level(*configuration.log_severity_file),
+            bird: level(*configuration.bgp_log_severity),
+        });
+    }
+
     pub(super) fn note(&mut self, kind: &'static str, text: impl Into<String>) {
         let text = text.into();
         tracing::info!(target: "agent", kind, "{text}");
@@ -245,6 +255,7 @@ impl Core {
         }
         self.warnings = warnings;
         self.configuration = resolution.configuration;
+        self.set_log_levels();
         self.choices = choices(&self.start.node, &self.configuration);
         self.plan();
     }
@@ -809,6 +820,18 @@ fn resolution(variables: &Variables, snapshot: &Snapshot, node: &str) -> Resolut
         felix: felix_for_node(&felix, node, &labels),
         bgp: bgp_for_node(&bgp, node),
     })
+}
+
+/// A severity as a level; `None`: nothing.
+fn level(severity: Severity) -> Option<tracing::Level> {
+    match severity {
+        Severity::None => None,
+        Severity::Fatal | Severity::Error => Some(tracing::Level::ERROR),
+        Severity::Warning => Some(tracing::Level::WARN),
+        Severity::Info => Some(tracing::Level::INFO),
+        Severity::Debug => Some(tracing::Level::DEBUG),
+        Severity::Trace => Some(tracing::Level::TRACE),
+    }
 }
 
 fn choices(node: &str, configuration: &Configuration) -> Choices {

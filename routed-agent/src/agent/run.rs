@@ -144,6 +144,13 @@ type Questions = mpsc::Receiver<(Query, oneshot::Sender<Answer>)>;
 async fn live(start: Start) -> Result<Ending> {
     let marker = start.run_dir.join("agent.running");
     let core = Core::new(start.clone(), marker.exists())?;
+    core.set_log_levels();
+    if !*core.configuration.disable_file_logging
+        && let Err(problem) = crate::log::set_folder(&core.configuration.log_directory)
+    {
+        let folder = core.configuration.log_directory.display();
+        tracing::warn!(target: "agent", "no log files in {folder}: {problem}; set CALICO_LOG_DIR to a folder that can be written");
+    }
     let (inbox, mut messages) = mpsc::unbounded_channel();
     let to_inbox = inbox.clone();
     let dataplane = Dataplane::start(core.ownership(), move |report| {

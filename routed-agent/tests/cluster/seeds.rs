@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the owner's documents show.
 
-use anyhow::{Context as _, Result, ensure};
-use testbed::{PATIENCE, Program, peers};
+use anyhow::{Context as _, Result, bail, ensure};
+use model::Kind;
+use serde_json::json;
+use testbed::{PATIENCE, Program, eventually, peers};
 
 use crate::support::{Cluster, possible};
 
@@ -47,6 +49,15 @@ fn two_hosts_inside_their_own_pool() -> Result<()> {
             row.contains("node-to-node mesh") && row.contains("| up ") && row.contains("Established"),
             "{status}"
         );
+        // Where the document's readers look for logs.
+        let log =
+            |name: &str| std::fs::read_to_string(member.host().folders().log().join(name).join("current"));
+        let (felix, bird) = (log("felix")?, log("bird")?);
+        ensure!(
+            bird.contains("Established") && !felix.contains("Established"),
+            "{bird}"
+        );
+        ensure!(felix.contains(&format!("node {} has", member.name())), "{felix}");
         // The hosts still have their own subnet, which is inside the pool.
         let ground = member.until_route("192.168.33.0/24")?;
         ensure!(
@@ -54,6 +65,26 @@ fn two_hosts_inside_their_own_pool() -> Result<()> {
             "{ground}"
         );
     }
+    // Levels change while it runs.
+    ensure!(
+        !cluster.members[1].log().contains("[DEBUG]"),
+        "no debugging unless asked for"
+    );
+    cluster.apply(
+        Kind::FelixConfiguration,
+        "default",
+        &json!({ "logSeverityScreen": "Debug" }),
+    )?;
+    // By Calico's rule the second one dials.
+    let [other, member] = cluster.members.as_mut_slice() else {
+        bail!("two hosts");
+    };
+    member.until("/v1/journal", |journal| {
+        journal.to_string().contains("log_severity_screen has changed")
+    })?;
+    other.end(nix::sys::signal::Signal::SIGTERM)?;
+    eventually(PATIENCE, || member.log().contains("[DEBUG]").then_some(()))
+        .context("debugging after it was asked for")?;
     let ping = peers::find_program("ping").context("no program ping")?;
     let answer = Program::new(containers[0].0.place(), ping)
         .args(["-c", "1", "-W", "2", &containers[1].1.to_string()])
