@@ -10,19 +10,27 @@ TARGET_DIR  := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PLUGIN_DIR  := $(TARGET_DIR)/$(HOST_TARGET)/plugin
 PLUGINS     := calico calico-ipam
 
+AGENT       := $(TARGET_DIR)/release/routed-agent
+
 CNI_BIN_DIR  ?= /opt/cni/bin
 CNI_CONF_DIR ?= /etc/cni/net.d
+SBIN_DIR     ?= /usr/local/sbin
 DESTDIR      ?=
 FUZZ_SECONDS ?= 60
 COMMAND      ?= uname -a
 
-.PHONY: build demo test vm lint fmt fmt-check deny bench fuzz install uninstall tools clean
+.PHONY: build agent demo test vm lint fmt fmt-check deny bench fuzz install uninstall tools clean
 
 build: ## the two plugins, as they are installed
 	$(PLUGIN_ENV) cargo build --locked --profile plugin --target $(HOST_TARGET) -p calico-cni -p calico-ipam
 	@ls -l $(addprefix $(PLUGIN_DIR)/,$(PLUGINS)) | awk '{printf "%s  %.2f MB\n", $$NF, $$5/1e6}'
 
-demo: build ## a host in namespaces, containers on it, and everything gone again
+agent: ## the daemon, as it is installed
+	cargo build --locked --release -p routed-agent
+	@ls -l "$(AGENT)" | awk '{printf "%s  %.2f MB\n", $$NF, $$5/1e6}'
+
+demo: build ## hosts in namespaces, containers on them, and everything gone again
+	cargo build --locked --quiet -p routed-agent
 	CALICO_BIN_DIR="$(PLUGIN_DIR)" cargo run --locked --quiet -p testbed --bin playground
 
 test: tools build ## everything, real runtimes included; as root
@@ -71,10 +79,12 @@ fuzz: ## each target of fuzz/ for FUZZ_SECONDS, from the inputs in testdata/fuzz
 tools:
 	@command -v cargo-nextest >/dev/null || { echo "installing cargo-nextest"; cargo install --quiet --locked cargo-nextest; }
 
-install: build ## plugins into CNI_BIN_DIR, the network list into CNI_CONF_DIR, each by rename, verified by VERSION
+install: build agent ## plugins into CNI_BIN_DIR, the daemon into SBIN_DIR with its unit, the network list last; each by rename
+	@conf/install-agent "$(AGENT)" "$(SBIN_DIR)" "$(DESTDIR)"
 	@conf/install "$(PLUGIN_DIR)" "$(DESTDIR)$(CNI_BIN_DIR)" "$(DESTDIR)$(CNI_CONF_DIR)"
 
 uninstall: ## removes what install put there; containers and state stay
+	@conf/uninstall-agent "$(SBIN_DIR)" "$(DESTDIR)"
 	@conf/uninstall "$(DESTDIR)$(CNI_BIN_DIR)" "$(DESTDIR)$(CNI_CONF_DIR)"
 
 clean:

@@ -143,9 +143,11 @@ impl Context<'_> {
                 choice.name
             ));
         }
-        session.log.info(format_args!(
-            "traffic to other hosts and to the outside needs routed-agent (routes, NAT, forwarding)"
-        ));
+        if !session.settings.run_dir.join("agent.sock").exists() {
+            session.log.info(format_args!(
+                "no routed-agent runs here: traffic to other hosts and to the outside needs it"
+            ));
+        }
         undo.keep();
         Ok(Some(self.result(&plan, obtained.dns)))
     }

@@ -125,8 +125,8 @@ impl AddressSettings {
     }
 }
 
-/// The plugins work on the node store alone. What a configuration for etcd or Kubernetes needs besides, routed-agent
-/// brings; until a version with it is installed, such a configuration is refused instead of half followed.
+/// The plugins work on the node store alone. What a configuration for etcd or Kubernetes needs besides is not there yet:
+/// such a configuration is refused instead of half followed.
 fn require_embedded(fields: &Fields<'_>, environment: &Environment) -> Result<(), Error> {
     let etcd = fields.text("etcd_endpoints")?.is_some() || fields.text("etcd_discovery_srv")?.is_some();
     let variable_means_etcd = !etcd && environment.get("ETCD_ENDPOINTS").is_some();
@@ -142,7 +142,7 @@ fn require_embedded(fields: &Fields<'_>, environment: &Environment) -> Result<()
     let problem = match found.to_ascii_lowercase().as_str() {
         "embedded" => return Ok(()),
         "etcdv3" | "kubernetes" => {
-            "needs routed-agent, which this version does not have yet; set \"embedded\""
+            "is not supported by this version yet; set \"embedded\""
         }
         _ => "is not a datastore; set \"embedded\"",
     };
