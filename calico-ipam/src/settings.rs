@@ -141,9 +141,7 @@ fn require_embedded(fields: &Fields<'_>, environment: &Environment) -> Result<()
     };
     let problem = match found.to_ascii_lowercase().as_str() {
         "embedded" => return Ok(()),
-        "etcdv3" | "kubernetes" => {
-            "is not supported by this version yet; set \"embedded\""
-        }
+        "etcdv3" | "kubernetes" => "is not supported by this version yet; set \"embedded\"",
         _ => "is not a datastore; set \"embedded\"",
     };
     let (code, place) = if origin.starts_with("environment") {

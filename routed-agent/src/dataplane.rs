@@ -12,8 +12,10 @@ use std::{
     os::unix::net::UnixStream,
     sync::{Arc, mpsc},
     thread,
+    time::Duration,
 };
 
+use bgp::policy::Glob;
 use ipnet::IpNet;
 
 use crate::{
@@ -30,6 +32,8 @@ pub enum Command {
     StoreRoutes(Routes),
     /// Changes of the routes that BGP decides; `None`: there is none any more.
     BgpRoutes(Vec<(IpNet, Option<PlannedRoute>)>),
+    /// How to look at things from now on.
+    Habits(Habits),
     /// All that there is to know is known: what is ours and not in the plan is of an earlier life and goes.
     Complete,
     /// Everything of ours goes, and then the thread ends.
@@ -63,6 +67,15 @@ pub enum Report {
     CleanedUp(Result<(), String>),
 }
 
+/// How the writer looks at things.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Habits {
+    /// Pause between looks at everything, whatever was announced; zero: none.
+    pub refresh: Duration,
+    /// Devices that are no ground.
+    pub ignored: Vec<Glob>,
+}
+
 /// What is ours.
 #[derive(Clone, Debug)]
 pub struct Ownership {
@@ -85,6 +98,7 @@ impl Ownership {
             protocols,
             interface_prefix: self.interface_prefix.clone(),
             devices: self.devices.clone(),
+            ignored: Vec::new(),
         }
     }
 }

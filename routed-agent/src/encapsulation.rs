@@ -69,8 +69,8 @@ pub struct Decision {
     pub reason: String,
 }
 
-/// Decides for one prefix. `local` is this node's address with its mask.
-pub fn decide(pool: Option<(&str, &IpPoolSpec)>, local: Option<IpNet>, remote: Remote<'_>) -> Decision {
+/// Decides for one prefix. `local` is this node's address with its mask, and whatever other prefixes count as near.
+pub fn decide(pool: Option<(&str, &IpPoolSpec)>, local: &[IpNet], remote: Remote<'_>) -> Decision {
     let direct = |reason: String| Decision {
         encapsulation: Encapsulation::Direct,
         reason,
@@ -98,23 +98,20 @@ pub fn decide(pool: Option<(&str, &IpPoolSpec)>, local: Option<IpNet>, remote: R
             reason: field,
         };
     }
-    let Some(local) = local else {
+    let Some(own) = local.first() else {
         return direct(format!("{field}, but this node has no address of this family"));
     };
     let address = address.addr();
-    if local.contains(&address) {
-        direct(format!(
-            "{field}, and {address} of node {name} is inside {} of {local}",
-            local.trunc()
-        ))
-    } else {
-        Decision {
-            encapsulation,
-            reason: format!(
-                "{field}, and {address} of node {name} is outside {} of {local}",
-                local.trunc()
-            ),
-        }
+    if let Some(near) = local.iter().find(|near| near.contains(&address)) {
+        let inside = format!("{address} of node {name} is inside {} of {near}", near.trunc());
+        return direct(format!("{field}, and {inside}"));
+    }
+    Decision {
+        encapsulation,
+        reason: format!(
+            "{field}, and {address} of node {name} is outside {} of {own}",
+            own.trunc()
+        ),
     }
 }
 
@@ -179,7 +176,7 @@ mod tests {
             (Always, Never, v24, none, Direct),
         ] {
             let pool = pool(ipip, vxlan);
-            let decision = decide(Some(("p", &pool)), Some(local), remote);
+            let decision = decide(Some(("p", &pool)), &[local], remote);
             assert_eq!(
                 decision.encapsulation, expected,
                 "{ipip:?} {vxlan:?} {local} {remote:?}: {}",
@@ -187,12 +184,12 @@ mod tests {
             );
         }
         let all = pool(Always, Never);
-        assert_eq!(decide(None, Some(v24), far).encapsulation, Direct);
+        assert_eq!(decide(None, &[v24], far).encapsulation, Direct);
         assert_eq!(
-            decide(Some(("p", &pool(CrossSubnet, Never))), None, far).encapsulation,
+            decide(Some(("p", &pool(CrossSubnet, Never))), &[], far).encapsulation,
             Direct
         );
-        assert_eq!(decide(Some(("p", &all)), None, far).encapsulation, Ipip);
+        assert_eq!(decide(Some(("p", &all)), &[], far).encapsulation, Ipip);
     }
 
     #[test]
@@ -203,7 +200,7 @@ mod tests {
             address: Some(net("10.0.1.9/24")),
         };
         assert_eq!(
-            decide(Some(("default", &pool)), Some(net("10.0.0.5/24")), far).reason,
+            decide(Some(("default", &pool)), &[net("10.0.0.5/24")], far).reason,
             "pool default has ipipMode CrossSubnet, and 10.0.1.9 of node b is outside 10.0.0.0/24 of 10.0.0.5/24"
         );
     }

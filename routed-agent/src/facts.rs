@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use bgp::policy::Glob;
 use ipnet::IpNet;
 use kernel::{Link, Netlink, Route, RouteFilter, RouteKind, RouteProtocol};
 
@@ -71,11 +72,15 @@ pub struct Ours {
     pub interface_prefix: String,
     /// Tunnel devices.
     pub devices: BTreeSet<String>,
+    /// Devices that are no ground although they are not ours.
+    pub ignored: Vec<Glob>,
 }
 
 impl Ours {
     fn has_device(&self, name: &str) -> bool {
-        name.starts_with(&self.interface_prefix) || self.devices.contains(name)
+        name.starts_with(&self.interface_prefix)
+            || self.devices.contains(name)
+            || self.ignored.iter().any(|glob| glob.matches(name))
     }
 }
 

@@ -127,7 +127,9 @@ pub struct Fixtures {
     pub tunnels: Vec<Tunnel>,
     /// Far ends of VXLAN.
     pub vxlan_peers: BTreeSet<VxlanPeer>,
-    /// IPv6 is to be forwarded.
+    /// Packets are to be forwarded.
+    pub forwarding: bool,
+    /// IPv6 ones too.
     pub ipv6: bool,
     /// Source NAT and protection.
     pub firewall: Firewall,

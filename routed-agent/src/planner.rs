@@ -51,6 +51,26 @@ pub struct Choices {
     pub metric_v6: u32,
     /// Routes to other hosts come from the store alone: BGP is off.
     pub without_bgp: bool,
+    /// Whether IP in IP may be used at all.
+    pub ipip_enabled: bool,
+    /// Whether VXLAN may be used at all.
+    pub vxlan_enabled: bool,
+    /// Whether routes that go through IP in IP are programmed.
+    pub programs_ipip: bool,
+    /// Whether routes without encapsulation are programmed.
+    pub programs_unencapsulated: bool,
+    /// Every prefix that is on a link counts as near for `CrossSubnet`.
+    pub onlink_is_near: bool,
+    /// Source address of the host's own packets, IPv4.
+    pub source_v4: Option<IpAddr>,
+    /// Source address of the host's own packets, IPv6.
+    pub source_v6: Option<IpAddr>,
+    /// The host's forwarding is switched on.
+    pub forwarding: bool,
+    /// IPv6 is looked after.
+    pub ipv6: bool,
+    /// Interfaces whose MTU counts where the device of the node's address is not known.
+    pub mtu_pattern: String,
 }
 
 /// Everything that planning needs.
@@ -90,6 +110,21 @@ impl<'a> Planner<'a> {
         self.snapshot.node_address(&self.choices.node, v6)
     }
 
+    /// This node's address first, then whatever else is near.
+    fn near(&self, v6: bool) -> Vec<IpNet> {
+        let own = self.local(v6).into_iter();
+        let links = self.facts.addresses.iter().map(|(prefix, _)| *prefix);
+        let links = links.filter(|prefix| self.choices.onlink_is_near && prefix.addr().is_ipv6() == v6);
+        own.chain(links).collect()
+    }
+
+    fn source(&self, prefix: &IpNet) -> Option<IpAddr> {
+        match prefix {
+            IpNet::V4(_) => self.choices.source_v4,
+            IpNet::V6(_) => self.choices.source_v6,
+        }
+    }
+
     fn metric(&self, prefix: &IpNet) -> u32 {
         match prefix {
             IpNet::V4(_) => self.choices.metric_v4,
@@ -108,7 +143,7 @@ impl<'a> Planner<'a> {
             name,
             address: self.snapshot.node_address(name, v6),
         });
-        (encapsulation::decide(pool, self.local(v6), remote), node)
+        (encapsulation::decide(pool, &self.near(v6), remote), node)
     }
 
     /// The route for what BGP has selected; `None` if nothing is to be programmed for it.
@@ -130,6 +165,16 @@ impl<'a> Planner<'a> {
             return Some(Err(refusal));
         }
         let text = |what: String| -> Arc<str> { format!("{what}; {}", decision.reason).into() };
+        let is_left_out = match decision.encapsulation {
+            Encapsulation::Ipip => !self.choices.programs_ipip,
+            Encapsulation::Direct => {
+                !self.choices.programs_unencapsulated && self.snapshot.pool_of(prefix).is_some()
+            }
+            Encapsulation::Vxlan => false,
+        };
+        if is_left_out {
+            return None;
+        }
         if decision.encapsulation == Encapsulation::Ipip {
             let peer = node.and_then(|node| self.snapshot.node_address(node, false))?;
             let reason = text(format!("of node {} by BGP", node.unwrap_or_default()));
@@ -170,7 +215,7 @@ impl<'a> Planner<'a> {
                 onlink: false,
             },
             metric: self.metric(prefix),
-            source: None,
+            source: self.source(prefix),
             encapsulation: Encapsulation::Direct,
             origin: RouteOrigin::Bgp,
             reason: text(format!("BGP next hop {}", through.join(", "))),
@@ -187,7 +232,7 @@ impl<'a> Planner<'a> {
                 onlink: true,
             },
             metric: self.metric(prefix),
-            source: None,
+            source: self.source(prefix),
             encapsulation: Encapsulation::Ipip,
             origin,
             reason,
@@ -382,7 +427,7 @@ impl<'a> Planner<'a> {
         Ok(PlannedRoute {
             way: Way::Via { hops, onlink: false },
             metric: self.metric(prefix),
-            source: None,
+            source: self.source(prefix),
             encapsulation: Encapsulation::Direct,
             origin: RouteOrigin::Store,
             reason,
@@ -409,7 +454,7 @@ impl<'a> Planner<'a> {
                 onlink: true,
             },
             metric: self.metric(prefix),
-            source: None,
+            source: self.source(prefix),
             encapsulation: Encapsulation::Vxlan,
             origin: RouteOrigin::Store,
             reason,
@@ -450,12 +495,14 @@ impl<'a> Planner<'a> {
     /// Devices, far ends, firewall.
     pub fn fixtures(&self) -> Fixtures {
         let mut fixtures = Fixtures {
-            ipv6: self.local(true).is_some()
-                || self
-                    .snapshot
-                    .pools
-                    .values()
-                    .any(|pool| pool.spec.cidr.addr().is_ipv6()),
+            forwarding: self.choices.forwarding,
+            ipv6: self.choices.ipv6
+                && (self.local(true).is_some()
+                    || self
+                        .snapshot
+                        .pools
+                        .values()
+                        .any(|pool| pool.spec.cidr.addr().is_ipv6())),
             ..Fixtures::default()
         };
         let node = self.snapshot.nodes.get(&self.choices.node);
@@ -547,9 +594,17 @@ impl<'a> Planner<'a> {
     }
 
     fn host_mtu(&self, local: IpNet) -> u32 {
-        self.facts
-            .device_of(local.addr())
-            .map_or(UNKNOWN_MTU, |device| device.mtu)
+        if let Some(device) = self.facts.device_of(local.addr()) {
+            return device.mtu;
+        }
+        let pattern = regex::Regex::new(&self.choices.mtu_pattern).ok();
+        let links = self.facts.links.values().filter(|link| link.up);
+        let fitting = links.filter(|link| {
+            pattern
+                .as_ref()
+                .is_some_and(|pattern| pattern.is_match(&link.name))
+        });
+        fitting.map(|link| link.mtu).min().unwrap_or(UNKNOWN_MTU)
     }
 
     /// The MTU for new containers: what fits through every encapsulation in use.

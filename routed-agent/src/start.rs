@@ -17,7 +17,7 @@ use calico_ipam::{
 };
 use cni_plugin::Environment;
 
-use crate::configuration::Variables;
+use crate::configuration::{Variables, file::File};
 
 /// What a process is given and cannot change while it runs.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Start {
     pub run_dir: PathBuf,
     /// The embedded store's file.
     pub datastore_path: PathBuf,
+    /// The configuration file, as it was at the start.
+    pub file: File,
     /// Where passwords are, in files `NAME/KEY`.
     pub secrets_dir: PathBuf,
 }
@@ -66,6 +68,21 @@ impl Start {
         let run_dir = path(&["CALICO_RUN_DIR"], calico_ipam::settings::DEFAULT_RUN_DIR.into())?;
         let datastore_path = path(&["DATASTORE_PATH"], state_dir.join("node.db"))?;
         let secrets_dir = path(&["CALICO_SECRETS_DIR"], "/etc/calico/secrets".into())?;
+        let file_path = path(
+            &["FELIX_FELIXCONFIGFILE", "CALICO_CONFIG_FILE"],
+            "/etc/calico/felix.cfg".into(),
+        )?;
+        let file = match fs::read_to_string(&file_path) {
+            Ok(text) => {
+                let (file, warnings) = File::parse(&text);
+                for warning in warnings {
+                    tracing::warn!(target: "agent", "{}: {warning}", file_path.display());
+                }
+                file
+            }
+            Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => File::default(),
+            Err(problem) => bail!("configuration file {}: {problem}", file_path.display()),
+        };
         let nodename_file = path(&["CALICO_NODENAME_FILE"], state_dir.join("nodename"))?;
         let system = nix::unistd::gethostname().unwrap_or_default();
         let system = system.to_string_lossy().into_owned();
@@ -92,6 +109,7 @@ impl Start {
             state_dir,
             run_dir,
             datastore_path,
+            file,
             secrets_dir,
         })
     }

@@ -2,8 +2,8 @@
 //! The agent's state, and what follows from each change of it. Nothing here waits.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -14,23 +14,27 @@ use bgp::{
         Notification,
         notification::{cease, code},
     },
+    policy::Glob,
     speaker::{NextHopState, Origination, Output, OwnAddresses, SpeakerConfig},
 };
 use ipnet::IpNet;
-use model::{AffinityState, BgpConfiguration, bgp_configuration::BgpConfigurationSpec};
+use model::{
+    AffinityState, BgpConfiguration,
+    bgp_configuration::{BgpConfigurationSpec, BindMode},
+};
 
 use super::peers::{self, Common, PolicyPair};
 use crate::{
     configuration::{
-        Configuration, Origin, Resolution, Sources, Variables, resolve,
+        Configuration, Origin, Resolution, Sources, resolve,
         sources::{bgp_for_node, felix_for_node},
-        words::{Backend, ExternalExport, Severity},
+        words::{Backend, CrossSubnetTest, ExternalExport, Severity},
     },
-    dataplane::{Command, Ownership, Report},
+    dataplane::{Command, Habits, Ownership, Report},
     encapsulation::Encapsulation,
     export_policy::{self, Exports, class},
     facts::Facts,
-    peering::{self, Password, Peer},
+    peering::{self, DEFAULT_RESTART, Password, Peer, PeerKind},
     plan::{Fixtures, PlannedRoute, Refusal, RouteOrigin, Routes, Way},
     planner::{Choices, Planner},
     session_io::PeerSocket,
@@ -40,8 +44,6 @@ use crate::{
 
 /// How long the routes of peers are waited for after a restart, at most.
 const DEFERRAL: Duration = Duration::from_secs(30);
-/// Lines of history that are kept.
-const JOURNAL: usize = 10_000;
 
 /// Something that has happened, for people.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -87,13 +89,15 @@ pub(super) struct Core {
     pub(super) fixtures: Arc<Fixtures>,
     pub(super) failures: BTreeMap<String, String>,
     pub(super) rivals: BTreeSet<String>,
-    pub(super) journal: std::collections::VecDeque<JournalLine>,
+    pub(super) journal: VecDeque<JournalLine>,
+    pub(super) session_journal: VecDeque<JournalLine>,
     pub(super) store_problem: Option<String>,
     pub(super) restarted: bool,
     pub(super) complete: bool,
     begun: bool,
     policies: BTreeMap<(Vec<String>, bool), PolicyPair>,
     choices: Choices,
+    told_habits: Option<Habits>,
     /// For the dataplane.
     pub(super) commands: Vec<Command>,
     /// For the sockets.
@@ -104,7 +108,7 @@ pub(super) struct Core {
 impl Core {
     /// Before anything is known. `restarted`: an agent has run here since the host's start, and left its routes.
     pub(super) fn new(start: Start, restarted: bool) -> anyhow::Result<Self> {
-        let resolution = resolution(&start.variables, &Snapshot::default(), &start.node);
+        let resolution = resolution(&start, &Snapshot::default());
         if let Some(problem) = resolution.environment_errors.first() {
             anyhow::bail!("{problem}");
         }
@@ -141,13 +145,15 @@ impl Core {
             fixtures: Arc::default(),
             failures: BTreeMap::new(),
             rivals: BTreeSet::new(),
-            journal: std::collections::VecDeque::new(),
+            journal: VecDeque::new(),
+            session_journal: VecDeque::new(),
             store_problem: None,
             restarted,
             complete: false,
             begun: false,
             policies: BTreeMap::new(),
             choices,
+            told_habits: None,
             commands: Vec::new(),
             orders: Vec::new(),
             random: u64::from_ne_bytes(seed) | 1,
@@ -179,7 +185,39 @@ impl Core {
         }
     }
 
-    /// The TCP port and addresses to listen on.
+    /// How the dataplane looks at things.
+    fn habits(&self) -> Habits {
+        let fixed = ["kube-ipvs*".to_owned()];
+        let ignored = self.configuration.ignored_interfaces.iter().cloned().chain(fixed);
+        Habits {
+            refresh: *self.configuration.route_refresh_interval,
+            ignored: ignored.map(Glob).collect(),
+        }
+    }
+
+    /// The addresses to listen on.
+    pub(super) fn listen_addresses(&self) -> Vec<SocketAddr> {
+        let port = self.listen_port();
+        if *self.configuration.bind_mode == BindMode::NodeIp {
+            let own = [false, true]
+                .into_iter()
+                .filter_map(|v6| self.snapshot.node_address(&self.start.node, v6));
+            let present = |address: &IpAddr| {
+                self.facts
+                    .as_ref()
+                    .is_some_and(|facts| facts.own_addresses().contains(address))
+            };
+            let own = own.map(|own| own.addr()).filter(present);
+            return own.map(|address| SocketAddr::new(address, port)).collect();
+        }
+        let mut everywhere = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))];
+        if kernel::host::has_ipv6() {
+            everywhere.push(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port)));
+        }
+        everywhere
+    }
+
+    /// The TCP port to listen on.
     pub(super) fn listen_port(&self) -> u16 {
         *self.configuration.listen_port
     }
@@ -214,14 +252,25 @@ impl Core {
     pub(super) fn note(&mut self, kind: &'static str, text: impl Into<String>) {
         let text = text.into();
         tracing::info!(target: "agent", kind, "{text}");
-        if self.journal.len() >= JOURNAL {
-            self.journal.pop_front();
+        let limit = if kind == "session" {
+            *self.configuration.session_journal_entries
+        } else {
+            *self.configuration.route_journal_entries
+        };
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let journal = if kind == "session" {
+            &mut self.session_journal
+        } else {
+            &mut self.journal
+        };
+        while journal.len() >= limit.max(1) {
+            journal.pop_front();
         }
         let time_ms = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default()
             .as_millis();
-        self.journal.push_back(JournalLine { time_ms, kind, text });
+        journal.push_back(JournalLine { time_ms, kind, text });
     }
 
     /// The store says something new.
@@ -231,7 +280,7 @@ impl Core {
         }
         self.snapshot = snapshot;
         self.has_snapshot = true;
-        let resolution = resolution(&self.start.variables, &self.snapshot, &self.start.node);
+        let resolution = resolution(&self.start, &self.snapshot);
         for change in resolution.configuration.changes_since(&self.configuration) {
             let when = if change.live { "now" } else { "at the next start" };
             self.note(
@@ -257,6 +306,11 @@ impl Core {
         self.configuration = resolution.configuration;
         self.set_log_levels();
         self.choices = choices(&self.start.node, &self.configuration);
+        let habits = self.habits();
+        if self.told_habits.as_ref() != Some(&habits) {
+            self.commands.push(Command::Habits(habits.clone()));
+            self.told_habits = Some(habits);
+        }
         self.plan();
     }
 
@@ -440,6 +494,9 @@ impl Core {
                 }
             }
         }
+        for prefix in self.service_prefixes() {
+            add(prefix, class::SERVICE);
+        }
         for address in self.snapshot.borrowed_by(&self.start.node) {
             add(IpNet::from(address), class::BORROWED);
         }
@@ -458,6 +515,34 @@ impl Core {
             }
         }
         self.own_routes = wanted;
+    }
+
+    /// Prefixes of services that this node announces as a whole. Those of a single address belong to one service.
+    fn service_prefixes(&self) -> Vec<IpNet> {
+        const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+        let configuration = &self.configuration;
+        let node = self.snapshot.nodes.get(&self.start.node);
+        if node.is_some_and(|node| {
+            node.metadata
+                .labels
+                .get(EXCLUDED)
+                .is_some_and(|value| value == "true")
+        }) {
+            return Vec::new();
+        }
+        let aggregated = *configuration.service_load_balancer_aggregation == model::Switch::Enabled;
+        let balancers = configuration
+            .service_load_balancer_ips
+            .iter()
+            .filter(|_| aggregated);
+        let all = configuration
+            .service_cluster_ips
+            .iter()
+            .chain(configuration.service_external_ips.iter());
+        all.chain(balancers)
+            .copied()
+            .filter(|prefix| prefix.prefix_len() < prefix.max_prefix_len())
+            .collect()
     }
 
     fn identifier(&self) -> Ipv4Addr {
@@ -616,6 +701,13 @@ impl Core {
         }
         self.peer_warnings = peering.warnings.into_iter().collect();
         let mut peers = peering.peers;
+        let restart = Duration::from_secs((*self.configuration.restart_time).into());
+        for peer in peers
+            .iter_mut()
+            .filter(|peer| peer.kind != PeerKind::Mesh && peer.restart == DEFAULT_RESTART)
+        {
+            peer.restart = restart;
+        }
         peers.retain(|peer| !matches!(peer.password, Password::Missing(_)));
         peers
     }
@@ -798,7 +890,8 @@ impl Core {
     }
 }
 
-fn resolution(variables: &Variables, snapshot: &Snapshot, node: &str) -> Resolution {
+fn resolution(start: &Start, snapshot: &Snapshot) -> Resolution {
+    let node = start.node.as_str();
     let labels = snapshot
         .nodes
         .get(node)
@@ -815,8 +908,8 @@ fn resolution(variables: &Variables, snapshot: &Snapshot, node: &str) -> Resolut
         .map(|found| (**found).clone())
         .collect();
     resolve(&Sources {
-        environment: variables.clone(),
-        file: crate::configuration::file::File::default(),
+        environment: start.variables.clone(),
+        file: start.file.clone(),
         felix: felix_for_node(&felix, node, &labels),
         bgp: bgp_for_node(&bgp, node),
     })
@@ -849,5 +942,15 @@ fn choices(node: &str, configuration: &Configuration) -> Choices {
         metric_v4: configuration.ipv4_metric(),
         metric_v6: configuration.ipv6_metric(),
         without_bgp: *configuration.networking_backend == Backend::Vxlan,
+        ipip_enabled: configuration.ipip_enabled.unwrap_or(true),
+        vxlan_enabled: configuration.vxlan_enabled.unwrap_or(true),
+        programs_ipip: configuration.programs_ipip(),
+        programs_unencapsulated: configuration.programs_unencapsulated(),
+        onlink_is_near: *configuration.cross_subnet_test == CrossSubnetTest::Onlink,
+        source_v4: configuration.route_source_address.map(IpAddr::V4),
+        source_v6: configuration.route_source_address_ipv6.map(IpAddr::V6),
+        forwarding: *configuration.ip_forwarding == model::Switch::Enabled,
+        ipv6: *configuration.ipv6_support,
+        mtu_pattern: configuration.mtu_iface_pattern.value.clone(),
     }
 }

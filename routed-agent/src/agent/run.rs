@@ -3,7 +3,7 @@
 
 use std::{
     cell::RefCell,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::Path,
     rc::Rc,
     sync::Arc,
@@ -59,6 +59,7 @@ enum Message {
 struct Handle {
     core: Rc<RefCell<Core>>,
     sessions: RefCell<Option<Rc<Sessions>>>,
+    listening: RefCell<Vec<SocketAddr>>,
     dataplane: Dataplane,
     /// The speaker's next deadline may be another.
     moved: Notify,
@@ -164,6 +165,7 @@ async fn live(start: Start) -> Result<Ending> {
     let handle = Rc::new(Handle {
         core: Rc::new(RefCell::new(core)),
         sessions: RefCell::new(None),
+        listening: RefCell::default(),
         dataplane,
         moved: Notify::new(),
     });
@@ -189,17 +191,31 @@ async fn live(start: Start) -> Result<Ending> {
 }
 
 fn listen(handle: &Rc<Handle>) -> Result<Rc<Sessions>> {
-    let port = handle.core.borrow().listen_port();
+    let (port, addresses) = {
+        let core = handle.core.borrow();
+        (core.listen_port(), core.listen_addresses())
+    };
     let sessions = Sessions::new(Rc::clone(handle) as Rc<dyn Driver>);
-    let mut everywhere = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))];
-    if kernel::host::has_ipv6() {
-        everywhere.push(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
-    }
     sessions
-        .listen(&everywhere)
+        .listen(&addresses)
         .with_context(|| format!("cannot listen on TCP port {port}; is another BGP daemon running?"))?;
+    *handle.listening.borrow_mut() = addresses;
     *handle.sessions.borrow_mut() = Some(Rc::clone(&sessions));
     Ok(sessions)
+}
+
+/// Where the agent listens may depend on the node's addresses.
+fn listen_again(handle: &Handle) {
+    let wanted = handle.core.borrow().listen_addresses();
+    if *handle.listening.borrow() == wanted {
+        return;
+    }
+    if let Some(sessions) = handle.sessions.borrow().as_ref() {
+        match sessions.listen(&wanted) {
+            Ok(()) => *handle.listening.borrow_mut() = wanted,
+            Err(problem) => tracing::error!(target: "bgp", "cannot listen on {wanted:?}: {problem}"),
+        }
+    }
 }
 
 /// One thing after the other, until something ends it.
@@ -231,6 +247,7 @@ async fn work(
                 let Some(message) = message else { return Ok(Ending::Restart) };
                 take(handle, message);
                 register(handle, store, &mut registered);
+                listen_again(handle);
                 handle.settle();
             }
             () = timer => {

@@ -109,7 +109,7 @@ impl Core {
                     .collect();
                 ok(json!({ "settings": rows, "warnings": self.warnings }))
             }
-            Query::Journal => ok(json!({ "journal": self.journal })),
+            Query::Journal => ok(self.history()),
             Query::Metrics => Answer {
                 status: 200,
                 body: Body::Text(self.metrics()),
@@ -124,6 +124,13 @@ impl Core {
             }
             Query::Leave | Query::CleanUp => ok(json!({ "ending": true })),
         }
+    }
+
+    /// What has happened, the oldest first.
+    fn history(&self) -> Value {
+        let mut lines: Vec<_> = self.journal.iter().chain(&self.session_journal).collect();
+        lines.sort_by_key(|line| line.time_ms);
+        json!({ "journal": lines })
     }
 
     fn not_ready(&self) -> Vec<Value> {

@@ -49,7 +49,10 @@ impl Devices {
         let Some(wanted) = self.wanted.clone() else {
             return Vec::new();
         };
-        let mut done: Vec<(String, Outcome)> = vec![("forwarding".into(), forwarding(netlink, wanted.ipv6))];
+        let mut done: Vec<(String, Outcome)> = Vec::new();
+        if wanted.forwarding {
+            done.push(("forwarding".into(), forwarding(netlink, wanted.ipv6)));
+        }
         for tunnel in &wanted.tunnels {
             done.push((format!("device {}", tunnel.name), see_to(netlink, tunnel)));
         }

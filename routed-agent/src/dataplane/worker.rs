@@ -18,8 +18,10 @@ use crate::facts::{Facts, Ours};
 const SETTLE: Duration = Duration::from_millis(20);
 /// What failed is tried again after this time.
 const RETRY: Duration = Duration::from_secs(1);
-/// A look at everything, whatever was announced.
-const FULL_CHECK: Duration = Duration::from_secs(60);
+/// A look at everything, whatever was announced, unless told otherwise.
+const FULL_CHECK: Duration = Duration::from_secs(90);
+/// As good as never.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Commands that are taken together.
 const COMMANDS_AT_ONCE: usize = 256;
 
@@ -41,6 +43,7 @@ pub(super) struct Worker {
     /// When to look at the ground and at the own routes again.
     look_at: Option<Instant>,
     check_at: Instant,
+    refresh: Duration,
     retry_at: Option<Instant>,
     reported: std::collections::BTreeMap<String, String>,
 }
@@ -74,6 +77,7 @@ impl Worker {
             facts: None,
             look_at: Some(Instant::now()),
             check_at: Instant::now() + FULL_CHECK,
+            refresh: FULL_CHECK,
             retry_at: None,
             reported: std::collections::BTreeMap::new(),
         })
@@ -131,6 +135,18 @@ impl Worker {
                     self.fix();
                     // New devices may be what routes were waiting for.
                     concerned.extend(self.routes.to_retry());
+                }
+                Command::Habits(habits) => {
+                    self.refresh = if habits.refresh.is_zero() {
+                        NEVER
+                    } else {
+                        habits.refresh
+                    };
+                    self.check_at = Instant::now() + self.refresh;
+                    if self.ours.ignored != habits.ignored {
+                        self.ours.ignored = habits.ignored;
+                        self.look_at = Some(Instant::now());
+                    }
                 }
                 Command::StoreRoutes(routes) => concerned.extend(self.routes.set_store(routes)),
                 Command::BgpRoutes(changes) => concerned.extend(self.routes.set_bgp(changes)),
@@ -209,7 +225,7 @@ impl Worker {
             self.outcome("routes", done);
         }
         if self.check_at <= now || self.routes.next_try().is_some_and(|time| time <= now) {
-            self.check_at = now + FULL_CHECK;
+            self.check_at = now + self.refresh;
             self.check();
         }
     }
