@@ -3,6 +3,7 @@
 //! reads the kernel's notifications, and repairs what somebody else has changed. Only what is ours is ever removed.
 
 mod devices;
+mod firewall;
 mod routes;
 mod worker;
 

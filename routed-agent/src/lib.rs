@@ -10,6 +10,7 @@ pub mod encapsulation;
 pub mod export_policy;
 pub mod facts;
 mod log;
+pub mod nftables;
 pub mod node_address;
 pub mod peering;
 pub mod plan;

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use kernel::MacAddress;
 use serde::Serialize;
 
-use crate::{encapsulation::Encapsulation, facts::Hop};
+use crate::{encapsulation::Encapsulation, facts::Hop, nftables::Firewall};
 
 /// A route as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,21 +133,6 @@ pub struct Fixtures {
     pub ipv6: bool,
     /// Source NAT and protection.
     pub firewall: Firewall,
-}
-
-/// What the firewall depends on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Firewall {
-    /// Pools whose containers reach the outside with the host's address.
-    pub nat_pools: BTreeSet<IpNet>,
-    /// All pools: inside them nothing is translated.
-    pub all_pools: BTreeSet<IpNet>,
-    /// Addresses of all nodes.
-    pub nodes: BTreeSet<IpAddr>,
-    /// UDP port of VXLAN, if it is used.
-    pub vxlan_port: Option<u16>,
-    /// IPIP is used.
-    pub ipip: bool,
 }
 
 /// All routes.

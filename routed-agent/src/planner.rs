@@ -12,12 +12,13 @@ use ipnet::IpNet;
 use kernel::MacAddress;
 use model::{
     AffinityState,
-    ip_pool::{EncapsulationMode, IpPoolSpec},
+    ip_pool::{AllowedUse, EncapsulationMode, IpPoolSpec},
 };
 
 use crate::{
     encapsulation::{self, Decision, Encapsulation, Remote},
     facts::{Facts, Hop},
+    nftables::{Firewall, Guarded},
     plan::{
         Fixtures, PlannedRoute, Refusal, RouteOrigin, Routes, Tunnel, TunnelKind, VxlanPeer, Way, vxlan_mac,
     },
@@ -69,6 +70,8 @@ pub struct Choices {
     pub forwarding: bool,
     /// IPv6 is looked after.
     pub ipv6: bool,
+    /// What settings make of the firewall; pools, nodes and tunnels come to it.
+    pub firewall: Firewall,
     /// Interfaces whose MTU counts where the device of the node's address is not known.
     pub mtu_pattern: String,
 }
@@ -519,15 +522,23 @@ impl<'a> Planner<'a> {
                 local: local.addr(),
                 reason: format!("pool {pool} uses IPIP"),
             });
-            fixtures.firewall.ipip = true;
         }
         for v6 in [false, true] {
             self.add_vxlan(v6, &mut fixtures);
         }
+        fixtures.firewall = self.firewall(&fixtures.tunnels);
+        fixtures
+    }
+
+    fn firewall(&self, tunnels: &[Tunnel]) -> Firewall {
+        let mut firewall = self.choices.firewall.clone();
         for pool in self.snapshot.pools.values() {
-            fixtures.firewall.all_pools.insert(pool.spec.cidr);
-            if pool.spec.nat_outgoing && !pool.spec.disabled {
-                fixtures.firewall.nat_pools.insert(pool.spec.cidr);
+            // Addresses of load balancers are on no container.
+            if pool.spec.allows(AllowedUse::Workload) || pool.spec.allows(AllowedUse::Tunnel) {
+                firewall.all_pools.insert(pool.spec.cidr);
+            }
+            if pool.spec.nat_outgoing {
+                firewall.nat_pools.insert(pool.spec.cidr);
             }
         }
         let nodes = self
@@ -538,8 +549,22 @@ impl<'a> Planner<'a> {
         let addresses = nodes
             .flat_map(|bgp| [bgp.ipv4_address, bgp.ipv6_address])
             .flatten();
-        fixtures.firewall.nodes = addresses.map(|address| address.addr()).collect();
-        fixtures
+        firewall
+            .nodes
+            .extend(addresses.map(|address| IpNet::from(address.addr())));
+        firewall.tunnels = tunnels
+            .iter()
+            .map(|tunnel| Guarded {
+                device: tunnel.name.to_string(),
+                address: tunnel.address,
+                local: tunnel.local,
+                port: match tunnel.kind {
+                    TunnelKind::Ipip => None,
+                    TunnelKind::Vxlan { port, .. } => Some(port),
+                },
+            })
+            .collect();
+        firewall
     }
 
     fn add_vxlan(&self, v6: bool, fixtures: &mut Fixtures) {
@@ -571,7 +596,6 @@ impl<'a> Planner<'a> {
             local: local.addr(),
             reason: format!("pool {pool} uses VXLAN"),
         });
-        fixtures.firewall.vxlan_port = Some(self.choices.vxlan_port);
         for other in self
             .snapshot
             .nodes

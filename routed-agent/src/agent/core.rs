@@ -34,6 +34,7 @@ use crate::{
     encapsulation::Encapsulation,
     export_policy::{self, Exports, class},
     facts::Facts,
+    nftables::Firewall,
     peering::{self, DEFAULT_RESTART, Password, Peer, PeerKind},
     plan::{Fixtures, PlannedRoute, Refusal, RouteOrigin, Routes, Way},
     planner::{Choices, Planner},
@@ -915,6 +916,28 @@ fn resolution(start: &Start, snapshot: &Snapshot) -> Resolution {
     })
 }
 
+/// What settings make of the firewall.
+fn firewall(configuration: &Configuration) -> Firewall {
+    let services = [
+        &configuration.service_cluster_ips,
+        &configuration.service_external_ips,
+        &configuration.service_load_balancer_ips,
+    ];
+    Firewall {
+        nodes: configuration.external_nodes.iter().copied().collect(),
+        spare_nodes: *configuration.nat_outgoing_exclusions
+            == model::felix_configuration::NatOutgoingExclusions::IpPoolsAndHostIps,
+        nat_address: *configuration.nat_outgoing_address,
+        nat_ports: configuration.nat_port_range.map(|range| (range.min, range.max)),
+        interface_prefixes: configuration.interface_prefixes.value.clone(),
+        services: services
+            .into_iter()
+            .flat_map(|list| list.iter().copied())
+            .collect(),
+        ..Firewall::default()
+    }
+}
+
 /// A severity as a level; `None`: nothing.
 fn level(severity: Severity) -> Option<tracing::Level> {
     match severity {
@@ -951,6 +974,7 @@ fn choices(node: &str, configuration: &Configuration) -> Choices {
         source_v6: configuration.route_source_address_ipv6.map(IpAddr::V6),
         forwarding: *configuration.ip_forwarding == model::Switch::Enabled,
         ipv6: *configuration.ipv6_support,
+        firewall: firewall(configuration),
         mtu_pattern: configuration.mtu_iface_pattern.value.clone(),
     }
 }

@@ -11,7 +11,12 @@ use std::{
 use kernel::{Change, Monitor, MonitorOptions, Netlink};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Command, Ownership, Report, devices::Devices, routes::OwnRoutes};
+use super::{
+    Command, Ownership, Report,
+    devices::Devices,
+    firewall::{Look, Wall},
+    routes::OwnRoutes,
+};
 use crate::facts::{Facts, Ours};
 
 /// Changes come in bursts: how long after one the ground is looked at.
@@ -39,6 +44,8 @@ pub(super) struct Worker {
     report: Reporter,
     routes: OwnRoutes,
     devices: Devices,
+    wall: Wall,
+    look_at_wall: bool,
     facts: Option<Arc<Facts>>,
     /// When to look at the ground and at the own routes again.
     look_at: Option<Instant>,
@@ -74,6 +81,8 @@ impl Worker {
             report,
             routes,
             devices,
+            wall: Wall::new(),
+            look_at_wall: false,
             facts: None,
             look_at: Some(Instant::now()),
             check_at: Instant::now() + FULL_CHECK,
@@ -91,12 +100,27 @@ impl Worker {
             }
             self.tend();
             match self.obey() {
-                Obeyed::Nothing => self.wait(),
+                Obeyed::Nothing => {
+                    self.see_to_wall();
+                    self.wait();
+                }
                 Obeyed::Something => {}
                 Obeyed::Stop => return,
             }
             self.notice();
         }
+    }
+
+    /// Looks at the firewall, after everything that packets need more.
+    fn see_to_wall(&mut self) {
+        self.look_at_wall |= self.wall.heard();
+        if !std::mem::take(&mut self.look_at_wall) {
+            return;
+        }
+        if self.wall.check() == Look::Repaired {
+            (self.report)(Report::Repaired("nftables table inet calico".to_owned()));
+        }
+        self.outcome("firewall", Ok(()));
     }
 
     fn wait(&mut self) {
@@ -109,10 +133,11 @@ impl Worker {
         let next = times.into_iter().flatten().min().unwrap_or(self.check_at);
         let wait = next.saturating_duration_since(Instant::now());
         let wait = PollTimeout::try_from(wait + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        let mut descriptors = [
+        let mut descriptors = vec![
             PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.woken.as_fd(), PollFlags::POLLIN),
         ];
+        descriptors.extend(self.wall.bell().map(|bell| PollFd::new(bell, PollFlags::POLLIN)));
         // An interrupted wait is a short one.
         let _ = poll(&mut descriptors, wait);
         let mut rung = [0; 512];
@@ -131,6 +156,8 @@ impl Worker {
             obeyed = Obeyed::Something;
             match command {
                 Command::Fixtures(fixtures) => {
+                    self.wall.set(&fixtures.firewall);
+                    self.look_at_wall = true;
                     self.devices.set(fixtures);
                     self.fix();
                     // New devices may be what routes were waiting for.
@@ -158,8 +185,9 @@ impl Worker {
                 }
                 Command::CleanUp => {
                     let routes = self.routes.remove_all(&mut self.netlink);
-                    let done = routes.and(self.devices.remove_all(&mut self.netlink));
-                    (self.report)(Report::CleanedUp(done.map_err(|problem| problem.to_string())));
+                    let devices = self.devices.remove_all(&mut self.netlink);
+                    let done = routes.and(devices).map_err(|problem| problem.to_string());
+                    (self.report)(Report::CleanedUp(done.and(self.wall.remove())));
                     return Obeyed::Stop;
                 }
                 Command::Stop => {
@@ -193,6 +221,12 @@ impl Worker {
             .iter()
             .map(|(prefix, problem)| (format!("route {prefix}"), problem.clone()))
             .chain(self.devices.failed.clone())
+            .chain(
+                self.wall
+                    .problem
+                    .clone()
+                    .map(|problem| ("firewall".to_owned(), problem)),
+            )
             .collect();
         if let Err(problem) = result {
             failures.insert(what.to_owned(), problem.to_string());
@@ -219,6 +253,7 @@ impl Worker {
     fn tend(&mut self) {
         let now = Instant::now();
         if self.retry_at.is_some_and(|time| time <= now) {
+            self.look_at_wall |= self.wall.problem.is_some();
             let again = self.routes.to_retry();
             let listed = self.routes.list(&mut self.netlink);
             let done = listed.and_then(|()| self.routes.write(again));
@@ -226,6 +261,7 @@ impl Worker {
         }
         if self.check_at <= now || self.routes.next_try().is_some_and(|time| time <= now) {
             self.check_at = now + self.refresh;
+            self.look_at_wall = true;
             self.check();
         }
     }

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bringing the firewall's table into the kernel by `nft`, noticing that somebody has changed it, and bringing it back.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+    },
+};
+use serde_json::Value;
+
+use crate::nftables::{Firewall, TABLE, removal, ruleset};
+
+/// How long `nft` may take.
+const LIMIT: Duration = Duration::from_secs(20);
+/// `NFNLGRP_NFTABLES`, as a bit.
+const GROUP: u32 = 1 << 6;
+
+/// See the file's comment.
+#[derive(Debug)]
+pub(super) struct Wall {
+    wanted: Option<Firewall>,
+    /// What the kernel shows of the table while it is as it should be.
+    good: Option<Value>,
+    /// Changes of any table are announced here.
+    bell: Option<OwnedFd>,
+    pub(super) problem: Option<String>,
+}
+
+/// What a look has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    Good,
+    /// It was changed, and is as it should be again.
+    Repaired,
+}
+
+impl Wall {
+    pub(super) fn new() -> Self {
+        Self {
+            wanted: None,
+            good: None,
+            bell: bell().ok(),
+            problem: None,
+        }
+    }
+
+    /// Readable when a table has changed.
+    pub(super) fn bell(&self) -> Option<BorrowedFd<'_>> {
+        self.bell.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Takes announcements; whether there were any.
+    pub(super) fn heard(&self) -> bool {
+        let Some(bell) = &self.bell else { return false };
+        let mut buffer = [0; 8192];
+        let mut heard = false;
+        loop {
+            match recv(
+                std::os::fd::AsRawFd::as_raw_fd(bell),
+                &mut buffer,
+                MsgFlags::MSG_DONTWAIT,
+            ) {
+                Ok(_) | Err(Errno::ENOBUFS) => heard = true,
+                Err(_) => return heard,
+            }
+        }
+    }
+
+    pub(super) fn set(&mut self, firewall: &Firewall) {
+        if self.wanted.as_ref() != Some(firewall) {
+            self.wanted = Some(firewall.clone());
+            self.good = None;
+        }
+    }
+
+    /// Looks whether the table is as it should be, and makes it so.
+    pub(super) fn check(&mut self) -> Look {
+        let Some(wanted) = &self.wanted else {
+            return Look::Good;
+        };
+        let is_new = self.good.is_none() && self.problem.is_none();
+        if let Some(good) = &self.good
+            && list().as_ref().ok() == Some(good)
+        {
+            return Look::Good;
+        }
+        let text = ruleset(wanted);
+        let done = match self.good.take() {
+            Some(good) => apply(&text).map(|()| good),
+            None => apply_anew(&text),
+        };
+        match done {
+            Ok(good) => {
+                self.good = Some(good);
+                self.problem = None;
+                if is_new { Look::Good } else { Look::Repaired }
+            }
+            Err(problem) => {
+                self.good = None;
+                self.problem = Some(problem);
+                Look::Good
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self) -> Result<(), String> {
+        self.wanted = None;
+        self.good = None;
+        match nft(&["-f", "-"], Some(&removal())) {
+            Err(problem) if problem.contains("not installed") => Ok(()),
+            done => done.map(drop),
+        }
+    }
+}
+
+fn bell() -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        flags,
+        SockProtocol::NetlinkNetFilter,
+    )?;
+    bind(
+        std::os::fd::AsRawFd::as_raw_fd(&socket),
+        &NetlinkAddr::new(0, GROUP),
+    )?;
+    Ok(socket)
+}
+
+fn apply(text: &str) -> Result<(), String> {
+    nft(&["-f", "-"], Some(text)).map(drop)
+}
+
+/// Applies a table that is new, and says how the kernel shows it. Somebody may change it between the two; then a second
+/// time shows something else.
+fn apply_anew(text: &str) -> Result<Value, String> {
+    apply(text)?;
+    let mut shown = list()?;
+    for _ in 0..3 {
+        apply(text)?;
+        let again = list()?;
+        if again == shown {
+            break;
+        }
+        shown = again;
+    }
+    Ok(shown)
+}
+
+/// The table, without what changes by itself.
+fn list() -> Result<Value, String> {
+    let text = nft(&["-j", "list", "table", "inet", TABLE], None)?;
+    let mut value: Value = serde_json::from_str(&text).map_err(|problem| format!("nft -j: {problem}"))?;
+    strip(&mut value);
+    Ok(value)
+}
+
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            for changing in ["handle", "packets", "bytes", "metainfo"] {
+                members.remove(changing);
+            }
+            members.values_mut().for_each(strip);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
+
+/// Runs `nft` in this network namespace, for a bounded time.
+fn nft(arguments: &[&str], input: Option<&str>) -> Result<String, String> {
+    let mut child = Command::new("nft")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|problem| {
+            if problem.kind() == io::ErrorKind::NotFound {
+                "the program nft is not installed: NAT and the protection of tunnels need it (package nftables)".to_owned()
+            } else {
+                format!("cannot run nft: {problem}")
+            }
+        })?;
+    let input = input.unwrap_or_default().to_owned();
+    let stdin = child.stdin.take();
+    let feeder = thread::spawn(move || {
+        // One that does not read says why on its standard error.
+        let _ = stdin.map(|mut stdin| stdin.write_all(input.as_bytes()));
+    });
+    let drain = |stream: Option<Box<dyn io::Read + Send>>| {
+        thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stream.map(|mut stream| stream.read_to_string(&mut text));
+            text
+        })
+    };
+    let output = drain(
+        child
+            .stdout
+            .take()
+            .map(|stream| Box::new(stream) as Box<dyn io::Read + Send>),
+    );
+    let errors = drain(
+        child
+            .stderr
+            .take()
+            .map(|stream| Box::new(stream) as Box<dyn io::Read + Send>),
+    );
+    let deadline = Instant::now() + LIMIT;
+    let mut pause = Duration::from_millis(1);
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < deadline => {
+                thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(20));
+            }
+            Ok(None) | Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("nft took longer than {} s", LIMIT.as_secs()));
+            }
+        }
+    };
+    let _ = feeder.join();
+    let (output, errors) = (
+        output.join().unwrap_or_default(),
+        errors.join().unwrap_or_default(),
+    );
+    if status.success() {
+        Ok(output)
+    } else {
+        let said = errors.lines().next().unwrap_or("it said nothing");
+        Err(format!("nft {}: {said}", arguments.join(" ")))
+    }
+}

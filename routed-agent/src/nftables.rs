@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The firewall as text for `nft`: one table, `inet calico`, written as a whole in one transaction. It does
+//!
+//! - `natOutgoing`: containers of such a pool reach what is in no pool with the host's address;
+//! - the right source for the host's own packets into a tunnel;
+//! - protection of tunnels: encapsulated packets come from nodes only, and none from containers. Only packets to this
+//!   node's own address are looked at, so other tunnels of the host are left alone;
+//! - IPv6 source addresses of containers: only what is routed back to them (IPv4 has `rp_filter`);
+//! - services: what nobody has translated is dropped instead of going round in circles.
+//!
+//! Everything that gets into the text is a number, a prefix, or a name that [`is_device_name`] has let through.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use ipnet::IpNet;
+
+/// Name of the table, and the only one that is ever touched.
+pub const TABLE: &str = "calico";
+
+/// What the firewall has to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Firewall {
+    /// Pools whose containers reach the outside with the host's address.
+    pub nat_pools: BTreeSet<IpNet>,
+    /// All pools, disabled ones too: inside them nothing is translated.
+    pub all_pools: BTreeSet<IpNet>,
+    /// Nodes, and others from which encapsulated packets are welcome.
+    pub nodes: BTreeSet<IpNet>,
+    /// Traffic to nodes is not translated either.
+    pub spare_nodes: bool,
+    /// Translate to this address instead of that of the outgoing interface.
+    pub nat_address: Option<Ipv4Addr>,
+    /// Ports that translation uses.
+    pub nat_ports: Option<(u16, u16)>,
+    /// Tunnels of this node.
+    pub tunnels: Vec<Guarded>,
+    /// What the names of container interfaces start with.
+    pub interface_prefixes: Vec<String>,
+    /// Prefixes of services.
+    pub services: BTreeSet<IpNet>,
+}
+
+/// A tunnel of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guarded {
+    /// Name of its device.
+    pub device: String,
+    /// Its own address.
+    pub address: Option<IpAddr>,
+    /// The node's address.
+    pub local: IpAddr,
+    /// UDP port; `None`: IP in IP.
+    pub port: Option<u16>,
+}
+
+/// Whether a text can be the name of a network device, and nothing else to `nft`.
+pub fn is_device_name(name: &str) -> bool {
+    let fits = (1..=15).contains(&name.len());
+    fits && name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+const fn is_v6(prefix: &IpNet) -> bool {
+    matches!(prefix, IpNet::V6(_))
+}
+
+/// The transaction that makes the table what it should be, whatever it was.
+pub fn ruleset(firewall: &Firewall) -> String {
+    let mut text = format!("table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n");
+    for v6 in [false, true] {
+        let family = if v6 { 6 } else { 4 };
+        set(
+            &mut text,
+            &format!("nat-pools-v{family}"),
+            v6,
+            &firewall.nat_pools,
+        );
+        set(
+            &mut text,
+            &format!("all-pools-v{family}"),
+            v6,
+            &firewall.all_pools,
+        );
+        set(&mut text, &format!("nodes-v{family}"), v6, &firewall.nodes);
+        set(&mut text, &format!("services-v{family}"), v6, &firewall.services);
+    }
+    postrouting(&mut text, firewall);
+    input(&mut text, firewall);
+    prerouting(&mut text, firewall);
+    forward(&mut text);
+    text.push_str("}\n");
+    text
+}
+
+/// The transaction that removes the table, if it is there.
+pub fn removal() -> String {
+    format!("table inet {TABLE}\ndelete table inet {TABLE}\n")
+}
+
+fn set(text: &mut String, name: &str, v6: bool, prefixes: &BTreeSet<IpNet>) {
+    let kind = if v6 { "ipv6_addr" } else { "ipv4_addr" };
+    let _ = writeln!(
+        text,
+        "  set {name} {{\n    type {kind}; flags interval; auto-merge;"
+    );
+    let elements: Vec<String> = prefixes
+        .iter()
+        .filter(|prefix| is_v6(prefix) == v6)
+        .map(|prefix| prefix.trunc().to_string())
+        .collect();
+    if !elements.is_empty() {
+        let _ = writeln!(text, "    elements = {{ {} }}", elements.join(", "));
+    }
+    text.push_str("  }\n");
+}
+
+fn rule(text: &mut String, rule: &str) {
+    let _ = writeln!(text, "    {rule}");
+}
+
+fn postrouting(text: &mut String, firewall: &Firewall) {
+    text.push_str("  chain postrouting {\n    type nat hook postrouting priority srcnat; policy accept;\n");
+    // The host's own packets, made with an address that the other end has no tunnel for.
+    for tunnel in &firewall.tunnels {
+        let Some(address) = tunnel.address.filter(|_| is_device_name(&tunnel.device)) else {
+            continue;
+        };
+        let family = if address.is_ipv6() { "ip6" } else { "ip" };
+        rule(
+            text,
+            &format!(
+                "oifname \"{}\" {family} saddr != {address} fib saddr type local masquerade",
+                tunnel.device
+            ),
+        );
+    }
+    for (v6, family, number) in [(false, "ip", 4), (true, "ip6", 6)] {
+        let mut condition =
+            format!("{family} saddr @nat-pools-v{number} {family} daddr != @all-pools-v{number}");
+        if firewall.spare_nodes {
+            let _ = write!(condition, " {family} daddr != @nodes-v{number}");
+        }
+        let target = match firewall.nat_address.filter(|_| !v6) {
+            Some(address) => format!("snat ip to {address}"),
+            None => "masquerade".to_owned(),
+        };
+        if let Some((first, last)) = firewall.nat_ports {
+            let to = if target == "masquerade" { " to " } else { "" };
+            let ports = format!("meta l4proto {{ tcp, udp }} {target}{to}:{first}-{last} fully-random");
+            rule(text, &format!("{condition} {ports}"));
+        }
+        rule(text, &format!("{condition} {target} fully-random"));
+    }
+    text.push_str("  }\n");
+}
+
+fn input(text: &mut String, firewall: &Firewall) {
+    text.push_str("  chain input {\n    type filter hook input priority filter; policy accept;\n");
+    for tunnel in &firewall.tunnels {
+        let (family, number) = if tunnel.local.is_ipv6() {
+            ("ip6", 6)
+        } else {
+            ("ip", 4)
+        };
+        let what = match tunnel.port {
+            None => "meta l4proto 4".to_owned(),
+            Some(port) => format!("udp dport {port}"),
+        };
+        rule(
+            text,
+            &format!(
+                "{family} daddr {} {what} {family} saddr != @nodes-v{number} counter drop",
+                tunnel.local
+            ),
+        );
+    }
+    text.push_str("  }\n");
+}
+
+fn prerouting(text: &mut String, firewall: &Firewall) {
+    text.push_str("  chain prerouting {\n    type filter hook prerouting priority raw; policy accept;\n");
+    for prefix in firewall
+        .interface_prefixes
+        .iter()
+        .filter(|prefix| is_device_name(prefix))
+    {
+        let from = format!("iifname \"{prefix}*\"");
+        // Addresses are looked for before a container has one, with none.
+        rule(
+            text,
+            &format!("{from} ip6 saddr != :: fib saddr . iif oif missing counter drop"),
+        );
+        for tunnel in &firewall.tunnels {
+            let what = match tunnel.port {
+                None => "meta l4proto 4".to_owned(),
+                Some(port) => format!("udp dport {port}"),
+            };
+            let family = if tunnel.local.is_ipv6() { "ipv6" } else { "ipv4" };
+            rule(text, &format!("{from} meta nfproto {family} {what} counter drop"));
+        }
+    }
+    text.push_str("  }\n");
+}
+
+fn forward(text: &mut String) {
+    text.push_str("  chain forward {\n    type filter hook forward priority filter; policy accept;\n");
+    rule(text, "ip daddr @services-v4 counter drop");
+    rule(text, "ip6 daddr @services-v6 counter drop");
+    text.push_str("  }\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nets(texts: &[&str]) -> BTreeSet<IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn names_that_could_say_more_than_a_name_are_left_out() {
+        for name in ["eth0", "vxlan.calico", "cali", "a-b_c"] {
+            assert!(is_device_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "a b",
+            "x\" drop; #",
+            "name{",
+            "0123456789abcdef",
+            "é",
+            "a\nb",
+            "*",
+        ] {
+            assert!(!is_device_name(name), "{name:?}");
+        }
+        let firewall = Firewall {
+            interface_prefixes: vec!["x\" accept".into()],
+            tunnels: vec![Guarded {
+                device: "x\" accept".into(),
+                address: Some(IpAddr::from([10, 0, 0, 1])),
+                local: IpAddr::from([10, 0, 0, 2]),
+                port: None,
+            }],
+            ..Firewall::default()
+        };
+        assert!(!ruleset(&firewall).contains("accept\""), "{}", ruleset(&firewall));
+    }
+
+    #[test]
+    fn each_setting_shows_in_its_rule_and_nowhere_else() {
+        let mut firewall = Firewall {
+            nat_pools: nets(&["192.168.0.0/16", "fd00::/64"]),
+            all_pools: nets(&["192.168.0.0/16", "10.9.0.0/16", "fd00::/64"]),
+            nodes: nets(&["10.0.0.1/32"]),
+            ..Firewall::default()
+        };
+        let plain = ruleset(&firewall);
+        let v4 = "ip saddr @nat-pools-v4 ip daddr != @all-pools-v4 masquerade fully-random";
+        assert!(plain.contains(v4), "{plain}");
+        assert!(
+            plain.contains("elements = { 10.9.0.0/16, 192.168.0.0/16 }"),
+            "{plain}"
+        );
+        assert!(!plain.contains("snat ip to"), "{plain}");
+        firewall.nat_address = Some(Ipv4Addr::new(192, 0, 2, 1));
+        firewall.nat_ports = Some((20_000, 30_000));
+        firewall.spare_nodes = true;
+        let special = ruleset(&firewall);
+        for wanted in [
+            "ip daddr != @nodes-v4 meta l4proto { tcp, udp } snat ip to 192.0.2.1:20000-30000 fully-random",
+            "ip daddr != @nodes-v4 snat ip to 192.0.2.1 fully-random",
+            "ip6 daddr != @nodes-v6 meta l4proto { tcp, udp } masquerade to :20000-30000 fully-random",
+        ] {
+            assert!(special.contains(wanted), "{wanted}\n{special}");
+        }
+    }
+}

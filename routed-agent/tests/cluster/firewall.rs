@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+//! NAT to the outside, and what must not get through; seen from outside.
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use model::Kind;
+use serde_json::json;
+use testbed::{Container, Host, PATIENCE, Place, Program, eventually, peers};
+
+use crate::support::{Cluster, net, possible};
+
+/// The address that a packet from one place arrives with at another; `None` if it does not arrive.
+fn seen_from(from: &Place, to: &Place, address: IpAddr) -> Result<Option<IpAddr>> {
+    let receiver = to.run(|| UdpSocket::bind((address, 0)))??;
+    receiver.set_read_timeout(Some(Duration::from_millis(700)))?;
+    let target = SocketAddr::new(address, receiver.local_addr()?.port());
+    let sender = from.run(|| -> Result<UdpSocket> {
+        let any: IpAddr = if address.is_ipv6() {
+            "::".parse()?
+        } else {
+            "0.0.0.0".parse()?
+        };
+        let sender = UdpSocket::bind((any, 0))?;
+        sender.send_to(b"hello", target)?;
+        Ok(sender)
+    })??;
+    let mut buffer = [0; 16];
+    let seen = receiver.recv_from(&mut buffer).ok().map(|(_, from)| from.ip());
+    drop(sender);
+    Ok(seen)
+}
+
+fn outside(cluster: &Cluster) -> Result<Host> {
+    let outside = Host::new("outside")?;
+    cluster.lan.subnet("lan9", &[net("10.9.0.1/24")])?;
+    let gateway = [IpAddr::from([10, 9, 0, 1])];
+    cluster
+        .lan
+        .attach(&outside, "lan9", &[net("10.9.0.9/24")], &gateway)?;
+    Ok(outside)
+}
+
+#[test]
+fn containers_reach_the_outside_with_the_hosts_address_and_each_other_with_their_own() -> Result<()> {
+    if !possible() {
+        return Ok(());
+    }
+    let mut cluster = Cluster::new(
+        &[
+            ("node1", "10.1.0.11/24", "lan0"),
+            ("node2", "10.1.0.12/24", "lan0"),
+        ],
+        true,
+        &[
+            ("CALICO_IPV4POOL_CIDR", "192.168.0.0/16"),
+            ("CALICO_IPV4POOL_IPIP", "Never"),
+            ("CALICO_IPV4POOL_NAT_OUTGOING", "true"),
+        ],
+    )?;
+    cluster.start()?;
+    let containers = cluster.containers()?;
+    cluster.assert_all_reach_all(&containers)?;
+    let outside = outside(&cluster)?;
+    let far = IpAddr::from([10, 9, 0, 9]);
+    let (from, own) = (&containers[0].0, containers[0].1);
+    let host = IpAddr::from([10, 1, 0, 11]);
+    ensure!(
+        seen_from(from.place(), outside.place(), far)? == Some(host),
+        "outside sees the host"
+    );
+    let other = &containers[1];
+    ensure!(
+        seen_from(from.place(), other.0.place(), other.1)? == Some(own),
+        "another container sees the container"
+    );
+    // A range that is no pool for addresses, only one that is not to be translated to.
+    cluster.apply(
+        Kind::IpPool,
+        "fabric",
+        &json!({ "cidr": "10.9.0.0/24", "disabled": true, "ipipMode": "Never", "vxlanMode": "Never" }),
+    )?;
+    // Nothing outside knows a way back to the container, but its packets arrive there.
+    let untranslated = eventually(PATIENCE, || {
+        (seen_from(from.place(), outside.place(), far).ok()? == Some(own)).then_some(())
+    });
+    untranslated.context("a pool's own range is spared")?;
+    cluster.patch(Kind::IpPool, "fabric", |pool| {
+        pool["spec"]["cidr"] = json!("10.99.0.0/24")
+    })?;
+    let translated = || (seen_from(from.place(), outside.place(), far).ok()? == Some(host)).then_some(());
+    eventually(PATIENCE, translated).context("the pool is another one now")?;
+    let nft = peers::find_program("nft").context("no program nft")?;
+    let place = cluster.members[0].host().place().clone();
+    let run = |arguments: &str| {
+        Program::new(&place, &nft)
+            .args(arguments.split(' '))
+            .succeed(PATIENCE)
+    };
+    for damage in [
+        "delete table inet calico",
+        "flush chain inet calico postrouting",
+        "delete element inet calico nat-pools-v4 { 192.168.0.0/16 }",
+        "insert rule inet calico postrouting accept",
+    ] {
+        run(damage)?;
+        eventually(Duration::from_secs(5), translated)
+            .with_context(|| format!("{damage}: {}", run("list ruleset").unwrap_or_default()))?;
+    }
+    cluster.members[0].until("/v1/journal", |journal| {
+        journal.to_string().contains("nftables table inet calico")
+    })?;
+    // Tables of others are others'.
+    run("add table inet others")?;
+    cluster.members[0].agent_command(["cleanup"]).succeed(PATIENCE)?;
+    cluster.members[0].until_ended()?;
+    let left = run("list tables")?;
+    ensure!(!left.contains("calico") && left.contains("others"), "{left}");
+    Ok(())
+}
+
+#[test]
+fn containers_cannot_speak_for_others_nor_make_tunnels() -> Result<()> {
+    if !possible() || !peers::available(&[peers::Peer::Ipv6]) {
+        return Ok(());
+    }
+    let mut cluster = Cluster::new(
+        &[
+            ("node1", "10.1.0.11/24", "lan0"),
+            ("node2", "10.1.0.12/24", "lan0"),
+        ],
+        true,
+        &[
+            ("CALICO_IPV4POOL_CIDR", "192.168.0.0/16"),
+            ("CALICO_IPV4POOL_IPIP", "Never"),
+            ("CALICO_IPV4POOL_VXLAN", "Always"),
+        ],
+    )?;
+    cluster.start()?;
+    let containers = cluster.containers()?;
+    cluster.assert_all_reach_all(&containers)?;
+    let member = &cluster.members[0];
+    let nft = peers::find_program("nft").context("no program nft")?;
+    let dropped = |chain: &str, words: &str| -> Result<u64> {
+        let text = Program::new(member.host().place(), &nft)
+            .args(["list", "chain", "inet", "calico", chain])
+            .succeed(PATIENCE)?;
+        let rule = text
+            .lines()
+            .find(|line| line.contains(words))
+            .with_context(|| format!("{words}: {text}"))?;
+        let count = rule
+            .split("packets ")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next());
+        Ok(count.context("a counter")?.parse()?)
+    };
+    let send = |container: &Container, to: SocketAddr, source: Option<IpAddr>| {
+        container.place().run(|| -> Result<()> {
+            let any: IpAddr = if to.is_ipv6() {
+                "::".parse()?
+            } else {
+                "0.0.0.0".parse()?
+            };
+            let socket = UdpSocket::bind((source.unwrap_or(any), 0))?;
+            // That it is not delivered is the point.
+            let _ = socket.send_to(b"x", to);
+            Ok(())
+        })?
+    };
+    // A tunnel packet to the own node, and one to the other.
+    let before = dropped("prerouting", "udp dport 4789")?;
+    for node in [[10, 1, 0, 11], [10, 1, 0, 12]] {
+        send(&containers[0].0, SocketAddr::new(IpAddr::from(node), 4789), None)?;
+    }
+    ensure!(
+        dropped("prerouting", "udp dport 4789")? == before + 2,
+        "a container made a tunnel"
+    );
+    // One from somebody who is no node.
+    let stranger = outside(&cluster)?;
+    let before = dropped("input", "udp dport 4789")?;
+    stranger.place().run(|| -> Result<()> {
+        UdpSocket::bind("0.0.0.0:0")?.send_to(b"x", "10.1.0.11:4789")?;
+        Ok(())
+    })??;
+    let counted = eventually(PATIENCE, || {
+        (dropped("input", "udp dport 4789").ok()? == before + 1).then_some(())
+    });
+    counted.context("a stranger's tunnel packet is dropped")?;
+    // An IPv6 address that is not the container's.
+    let ip = peers::find_program("ip").context("no program ip")?;
+    Program::new(containers[0].0.place(), &ip)
+        .args(["-6", "address", "add", "fd66::1/128", "dev", "eth0", "nodad"])
+        .succeed(PATIENCE)?;
+    Program::new(containers[0].0.place(), &ip)
+        .args([
+            "-6",
+            "route",
+            "replace",
+            "default",
+            "via",
+            "fe80::ecee:eeff:feee:eeee",
+            "dev",
+            "eth0",
+        ])
+        .succeed(PATIENCE)?;
+    let before = dropped("prerouting", "fib saddr . iif oif missing")?;
+    send(&containers[0].0, "[fd77::1]:9".parse()?, Some("fd66::1".parse()?))?;
+    let counted = eventually(PATIENCE, || {
+        (dropped("prerouting", "fib saddr . iif oif missing").ok()? > before).then_some(())
+    });
+    counted.context("a foreign source is dropped")?;
+    Ok(())
+}
