@@ -21,7 +21,7 @@ pub struct Facts {
     /// Links by index.
     pub links: BTreeMap<u32, Device>,
     /// Addresses with the index of their link.
-    pub addresses: BTreeSet<(IpNet, u32)>,
+    pub addresses: Vec<(IpNet, u32)>,
     /// Routes of table main that are not ours.
     pub underlay: Vec<Underlay>,
     /// Whether IPv6 is there.

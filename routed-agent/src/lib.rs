@@ -15,6 +15,7 @@ pub mod node_address;
 pub mod peering;
 pub mod plan;
 pub mod planner;
+pub mod rivals;
 pub mod session_io;
 pub mod snapshot;
 pub mod start;

@@ -89,7 +89,7 @@ pub(crate) fn set_levels(levels: Levels) {
 
 /// Logs to files in this folder as well.
 pub(crate) fn set_folder(folder: &Path) -> std::io::Result<()> {
-    let open = |name: &str| LogFile::open(folder.join(name));
+    let open = |name: &str| LogFile::open(&folder.join(name));
     let files = [open("felix")?, open("bird")?];
     *sinks().files.lock().unwrap_or_else(PoisonError::into_inner) = Some(files);
     Ok(())
@@ -181,8 +181,8 @@ struct LogFile {
 }
 
 impl LogFile {
-    fn open(folder: PathBuf) -> std::io::Result<Self> {
-        fs::create_dir_all(&folder)?;
+    fn open(folder: &Path) -> std::io::Result<Self> {
+        fs::create_dir_all(folder)?;
         let path = folder.join("current");
         let file = File::options().create(true).append(true).open(&path)?;
         let size = file.metadata()?.len();
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_full_file_is_put_aside_and_the_one_before_goes() {
         let folder = tempfile::tempdir().unwrap();
-        let mut file = LogFile::open(folder.path().join("bird")).unwrap();
+        let mut file = LogFile::open(&folder.path().join("bird")).unwrap();
         let line = vec![b'x'; 1024 * 1024];
         for _ in 0..35 {
             file.write(&line);

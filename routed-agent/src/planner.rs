@@ -27,6 +27,7 @@ use crate::{
 
 /// What planning depends on besides store and kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Choices {
     /// This node.
     pub node: String,

@@ -17,7 +17,10 @@ use calico_ipam::{
 };
 use cni_plugin::Environment;
 
-use crate::configuration::{Variables, file::File};
+use crate::{
+    configuration::{Variables, file::File},
+    node_address::Finder,
+};
 
 /// What a process is given and cannot change while it runs.
 #[derive(Clone, Debug)]
@@ -32,6 +35,14 @@ pub struct Start {
     pub run_dir: PathBuf,
     /// The embedded store's file.
     pub datastore_path: PathBuf,
+    /// How this node's addresses are found, IPv4 first.
+    pub finders: [Finder; 2],
+    /// AS number, where the environment gives this node one of its own.
+    pub as_number: Option<u32>,
+    /// Cluster ID, where the environment makes this node a route reflector.
+    pub cluster_id: Option<String>,
+    /// Another node may have the same address.
+    pub shares_addresses: bool,
     /// The configuration file, as it was at the start.
     pub file: File,
     /// Where passwords are, in files `NAME/KEY`.
@@ -83,6 +94,28 @@ impl Start {
             Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => File::default(),
             Err(problem) => bail!("configuration file {}: {problem}", file_path.display()),
         };
+        let as_number = match variables.first(&["AS", "CALICO_AS"]) {
+            None => None,
+            Some((name, text)) => {
+                let number: model::AsNumber = text
+                    .parse()
+                    .map_err(|problem| anyhow::anyhow!("environment variable {name}: {problem}"))?;
+                Some(number.0)
+            }
+        };
+        let cluster_id = match variables.first(&["CALICO_ROUTE_REFLECTOR_CLUSTER_ID"]) {
+            None => None,
+            Some((name, text)) if text.parse::<std::net::Ipv4Addr>().is_err() => {
+                bail!(
+                    "environment variable {name}: {text:?} is not written as an IPv4 address; write for example 244.0.0.1"
+                )
+            }
+            Some((_, text)) => Some(text),
+        };
+        let shares_addresses = variables
+            .first(&["DISABLE_NODE_IP_CHECK"])
+            .is_some_and(|(_, text)| text.eq_ignore_ascii_case("true"));
+        let finders = [Finder::read(&variables, false)?, Finder::read(&variables, true)?];
         let nodename_file = path(&["CALICO_NODENAME_FILE"], state_dir.join("nodename"))?;
         let system = nix::unistd::gethostname().unwrap_or_default();
         let system = system.to_string_lossy().into_owned();
@@ -109,6 +142,10 @@ impl Start {
             state_dir,
             run_dir,
             datastore_path,
+            finders,
+            as_number,
+            cluster_id,
+            shares_addresses,
             file,
             secrets_dir,
         })

@@ -16,7 +16,7 @@ use bgp::{
 };
 
 use crate::{
-    peering::{DEFAULT_HOLD, Password, Peer},
+    peering::{DEFAULT_HOLD, Password, Peer, PeerKind},
     session_io::PeerSocket,
 };
 
@@ -64,7 +64,9 @@ pub(super) fn config(peer: &Peer, common: &Common, (import, export): PolicyPair)
             hold_time,
             keepalive_time: peer.keepalive,
             families,
-            passive: peer.passive,
+            // Calico's BIRDs wait for each other by a rule. An agent dials even where it might wait: of two connections
+            // one is given up, and nobody has to wait for the other's retry.
+            passive: peer.passive && peer.kind != PeerKind::Mesh,
             graceful_restart: Some(RestartOffer {
                 time: peer.restart,
                 forwarding: families,

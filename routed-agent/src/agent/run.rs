@@ -6,7 +6,6 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
     rc::Rc,
-    sync::Arc,
     time::Duration,
 };
 
@@ -27,9 +26,10 @@ use super::{
 };
 use crate::{
     api,
+    configuration::words::Backend,
     dataplane::{self, Dataplane},
     facts::Facts,
-    node_address,
+    rivals,
     session_io::{Driver, Sessions},
     start::Start,
     store_thread::{self, Command as StoreCommand, Registration, StoreThread},
@@ -143,6 +143,14 @@ pub fn run(start: Start) -> Result<Ending> {
 type Questions = mpsc::Receiver<(Query, oneshot::Sender<Answer>)>;
 
 async fn live(start: Start) -> Result<Ending> {
+    if let Some(rival) = rivals::find() {
+        anyhow::bail!(
+            "{} (process {}) manages the routes of this network namespace; stop it first: its routes stay and are taken over \
+             without a gap",
+            rival.name,
+            rival.pid
+        );
+    }
     let marker = start.run_dir.join("agent.running");
     let core = Core::new(start.clone(), marker.exists())?;
     core.set_log_levels();
@@ -332,24 +340,33 @@ fn register(handle: &Handle, store: &StoreThread, registered: &mut Option<Regist
     }
 }
 
-fn wanted_registration(core: &Core, facts: &Arc<Facts>) -> Result<Registration> {
-    let variables = &core.start.variables;
-    let own = |v6| core.snapshot.node_address(&core.start.node, v6);
-    let as_number = match variables.first(&["AS", "CALICO_AS"]) {
-        None => None,
-        Some((name, text)) => {
-            let number: model::AsNumber = text
-                .parse()
-                .map_err(|problem| anyhow::anyhow!("environment variable {name}: {problem}"))?;
-            Some(number.0)
-        }
+fn wanted_registration(core: &Core, facts: &Facts) -> Result<Registration> {
+    let start = &core.start;
+    let own = |v6| core.snapshot.node_address(&start.node, v6);
+    if *core.configuration.networking_backend == Backend::None {
+        return Ok(Registration::default());
+    }
+    let [finder_v4, finder_v6] = &start.finders;
+    let registration = Registration {
+        ipv4: finder_v4.find(facts, own(false))?,
+        ipv6: finder_v6.find(facts, own(true))?,
+        as_number: start.as_number,
+        cluster_id: start.cluster_id.clone(),
     };
-    Ok(Registration {
-        ipv4: node_address::find(variables, facts, own(false), false)?,
-        ipv6: node_address::find(variables, facts, own(true), true)?,
-        as_number,
-        cluster_id: variables
-            .first(&["CALICO_ROUTE_REFLECTOR_CLUSTER_ID"])
-            .map(|(_, text)| text),
-    })
+    if !start.shares_addresses {
+        for own in [registration.ipv4, registration.ipv6].into_iter().flatten() {
+            let other = core
+                .snapshot
+                .node_by_address(own.addr())
+                .filter(|other| *other != start.node);
+            if let Some(other) = other {
+                anyhow::bail!(
+                    "node {other} has {} too; delete that Node if it is gone, or give this one another address with IP or \
+                     IP_AUTODETECTION_METHOD (DISABLE_NODE_IP_CHECK=true lets both have it)",
+                    own.addr()
+                );
+            }
+        }
+    }
+    Ok(registration)
 }

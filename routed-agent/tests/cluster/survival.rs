@@ -2,7 +2,7 @@
 //! Agents come and go; packets do not notice.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
@@ -227,5 +227,63 @@ fn what_others_break_is_put_right() -> Result<()> {
     }
     let journal = member.ask("/v1/journal")?;
     ensure!(journal.to_string().contains("put right"), "{journal:#}");
+    Ok(())
+}
+
+/// Routes that BIRD and Felix have left are taken over in place; beside a living one the agent does not start.
+#[test]
+fn predecessors_are_taken_over_without_a_gap_and_living_ones_respected() -> Result<()> {
+    if !possible() {
+        return Ok(());
+    }
+    let mut cluster = two_subnets()?;
+    cluster.members[1].start()?;
+    cluster.members[2].start()?;
+    cluster.members[1].until_peers(1)?;
+    let containers: Vec<(Container, IpAddr)> = [1, 2]
+        .map(|place| -> Result<(Container, IpAddr)> {
+            let container = Container::start("c")?;
+            let address = cluster.members[place].add(&container)?[0];
+            Ok((container, address))
+        })
+        .into_iter()
+        .collect::<Result<_>>()?;
+    let block = cluster.members[1].blocks()?[0];
+    let ip = testbed::peers::find_program("ip").context("no program ip")?;
+    let place = cluster.members[0].host().place().clone();
+    let run = |arguments: &str| {
+        testbed::Program::new(&place, &ip)
+            .args(arguments.split(' '))
+            .succeed(Duration::from_secs(5))
+    };
+    run(&format!("route add {block} via 10.1.0.12 dev eth1 proto bird"))?;
+    run("route add 192.168.99.0/26 via 10.1.0.12 dev eth1 proto bird")?;
+    run("route add blackhole 192.168.98.0/26 proto 80")?;
+    // Another program of a rival's name, in the same place.
+    let folder = tempfile::tempdir()?;
+    let sleep = testbed::peers::find_program("sleep").context("no program sleep")?;
+    let felix = folder.path().join("calico-felix");
+    std::fs::copy(sleep, &felix)?;
+    let rival = testbed::Program::new(&place, &felix)
+        .args(["60"])
+        .start(std::process::Stdio::null())?;
+    let refused = cluster.members[0]
+        .agent_command(["run"])
+        .answer(Duration::from_secs(10))?;
+    ensure!(
+        !refused.status.success() && refused.stderr.contains("calico-felix"),
+        "{}",
+        refused.stderr
+    );
+    drop(rival);
+    eventually(testbed::PATIENCE, || containers[0].0.ping(containers[1].1).ok()).context("before")?;
+    let (sent, lost) = lost_during(&containers[0].0, SocketAddr::new(containers[1].1, PORT), || {
+        cluster.members[0].start()?;
+        cluster.members[0].until_peers(2)?;
+        cluster.members[0].until_route(&format!("{block} via 10.1.0.12 dev eth1 proto 80"))?;
+        cluster.members[0].until_no_route("192.168.99.0/26")?;
+        cluster.members[0].until_no_route("blackhole 192.168.98.0/26")
+    })?;
+    ensure!(lost == 0, "{lost} of {sent}");
     Ok(())
 }
