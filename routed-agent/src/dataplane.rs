@@ -11,6 +11,7 @@ use std::{
     collections::BTreeSet,
     io::{self, Write as _},
     os::unix::net::UnixStream,
+    path::PathBuf,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -88,6 +89,8 @@ pub struct Ownership {
     pub interface_prefix: String,
     /// Tunnel devices.
     pub devices: BTreeSet<String>,
+    /// For what the next life in this boot is to know.
+    pub run_dir: PathBuf,
 }
 
 impl Ownership {

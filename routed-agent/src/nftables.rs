@@ -69,32 +69,74 @@ const fn is_v6(prefix: &IpNet) -> bool {
     matches!(prefix, IpNet::V6(_))
 }
 
-/// The transaction that makes the table what it should be, whatever it was.
+/// Chains with what they hook into. A chain that is taken away and comes back lets packets fall in between, so chains
+/// stay and only their rules are replaced.
+const CHAINS: [(&str, &str); 4] = [
+    (
+        "postrouting",
+        "type nat hook postrouting priority srcnat; policy accept;",
+    ),
+    ("input", "type filter hook input priority filter; policy accept;"),
+    (
+        "prerouting",
+        "type filter hook prerouting priority raw; policy accept;",
+    ),
+    (
+        "forward",
+        "type filter hook forward priority filter; policy accept;",
+    ),
+];
+
+/// Sets of prefixes, without their family.
+const SETS: [&str; 4] = ["nat-pools", "all-pools", "nodes", "services"];
+
+/// The transaction that makes rules and sets what they should be, in a table that is there or not.
 pub fn ruleset(firewall: &Firewall) -> String {
-    let mut text = format!("table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n");
-    for v6 in [false, true] {
-        let family = if v6 { 6 } else { 4 };
-        set(
-            &mut text,
-            &format!("nat-pools-v{family}"),
-            v6,
-            &firewall.nat_pools,
-        );
-        set(
-            &mut text,
-            &format!("all-pools-v{family}"),
-            v6,
-            &firewall.all_pools,
-        );
-        set(&mut text, &format!("nodes-v{family}"), v6, &firewall.nodes);
-        set(&mut text, &format!("services-v{family}"), v6, &firewall.services);
+    let mut text = format!("table inet {TABLE} {{\n");
+    for (v6, number) in [(false, 4), (true, 6)] {
+        for name in SETS {
+            set(&mut text, &format!("{name}-v{number}"), v6, &BTreeSet::new());
+        }
     }
-    postrouting(&mut text, firewall);
-    input(&mut text, firewall);
-    prerouting(&mut text, firewall);
-    forward(&mut text);
+    for (name, hook) in CHAINS {
+        let _ = writeln!(text, "  chain {name} {{ {hook} }}");
+    }
     text.push_str("}\n");
-    text
+    for (name, _) in CHAINS {
+        let _ = writeln!(text, "flush chain inet {TABLE} {name}");
+    }
+    for number in [4, 6] {
+        for name in SETS {
+            let _ = writeln!(text, "flush set inet {TABLE} {name}-v{number}");
+        }
+    }
+    text + &body(firewall)
+}
+
+/// The transaction that makes the table as it should be, without anything else that may be in it.
+pub fn recreation(firewall: &Firewall) -> String {
+    removal() + &body(firewall)
+}
+
+fn body(firewall: &Firewall) -> String {
+    let mut text = format!("table inet {TABLE} {{\n");
+    for (v6, number) in [(false, 4), (true, 6)] {
+        let contents = [
+            &firewall.nat_pools,
+            &firewall.all_pools,
+            &firewall.nodes,
+            &firewall.services,
+        ];
+        for (name, prefixes) in SETS.into_iter().zip(contents) {
+            set(&mut text, &format!("{name}-v{number}"), v6, prefixes);
+        }
+    }
+    for ((name, hook), rules) in CHAINS.into_iter().zip([postrouting, input, prerouting, forward]) {
+        let _ = writeln!(text, "  chain {name} {{\n    {hook}");
+        rules(&mut text, firewall);
+        text.push_str("  }\n");
+    }
+    text + "}\n"
 }
 
 /// The transaction that removes the table, if it is there.
@@ -124,7 +166,6 @@ fn rule(text: &mut String, rule: &str) {
 }
 
 fn postrouting(text: &mut String, firewall: &Firewall) {
-    text.push_str("  chain postrouting {\n    type nat hook postrouting priority srcnat; policy accept;\n");
     // The host's own packets, made with an address that the other end has no tunnel for.
     for tunnel in &firewall.tunnels {
         let Some(address) = tunnel.address.filter(|_| is_device_name(&tunnel.device)) else {
@@ -156,11 +197,9 @@ fn postrouting(text: &mut String, firewall: &Firewall) {
         }
         rule(text, &format!("{condition} {target} fully-random"));
     }
-    text.push_str("  }\n");
 }
 
 fn input(text: &mut String, firewall: &Firewall) {
-    text.push_str("  chain input {\n    type filter hook input priority filter; policy accept;\n");
     for tunnel in &firewall.tunnels {
         let (family, number) = if tunnel.local.is_ipv6() {
             ("ip6", 6)
@@ -179,11 +218,9 @@ fn input(text: &mut String, firewall: &Firewall) {
             ),
         );
     }
-    text.push_str("  }\n");
 }
 
 fn prerouting(text: &mut String, firewall: &Firewall) {
-    text.push_str("  chain prerouting {\n    type filter hook prerouting priority raw; policy accept;\n");
     for prefix in firewall
         .interface_prefixes
         .iter()
@@ -204,14 +241,11 @@ fn prerouting(text: &mut String, firewall: &Firewall) {
             rule(text, &format!("{from} meta nfproto {family} {what} counter drop"));
         }
     }
-    text.push_str("  }\n");
 }
 
-fn forward(text: &mut String) {
-    text.push_str("  chain forward {\n    type filter hook forward priority filter; policy accept;\n");
+fn forward(text: &mut String, _: &Firewall) {
     rule(text, "ip daddr @services-v4 counter drop");
     rule(text, "ip6 daddr @services-v6 counter drop");
-    text.push_str("  }\n");
 }
 
 #[cfg(test)]

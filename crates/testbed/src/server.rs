@@ -8,6 +8,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use crate::container::PORT;
 
 /// Serves on all addresses of both families; prints `ready` once it listens.
@@ -19,6 +21,8 @@ pub fn serve(name: &str) -> io::Result<()> {
     ];
     let listener = TcpListener::bind(&everywhere[..])?;
     let echo = UdpSocket::bind(&everywhere[..])?;
+    // What comes while a busy machine lets nobody read is not to be lost. Without the right to it, what there is will do.
+    let _ = setsockopt(&echo, sockopt::RcvBufForce, &(8 << 20));
     let own_name = name.to_owned();
     thread::spawn(move || {
         for connection in listener.incoming().flatten() {

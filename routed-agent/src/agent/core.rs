@@ -183,6 +183,7 @@ impl Core {
                 .cloned()
                 .unwrap_or_else(|| "cali".into()),
             devices: devices.into_iter().map(ToString::to_string).collect(),
+            run_dir: self.start.run_dir.clone(),
         }
     }
 

@@ -4,6 +4,7 @@
 use std::{
     io::{self, Read as _, Write as _},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -15,9 +16,9 @@ use nix::{
         AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
     },
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::nftables::{Firewall, TABLE, removal, ruleset};
+use crate::nftables::{Firewall, TABLE, recreation, removal, ruleset};
 
 /// How long `nft` may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -30,6 +31,8 @@ pub(super) struct Wall {
     wanted: Option<Firewall>,
     /// What the kernel shows of the table while it is as it should be.
     good: Option<Value>,
+    /// Where it is remembered how the kernel shows which text, for the next life: what is in order is not touched.
+    memory: PathBuf,
     /// Changes of any table are announced here.
     bell: Option<OwnedFd>,
     pub(super) problem: Option<String>,
@@ -44,10 +47,11 @@ pub(super) enum Look {
 }
 
 impl Wall {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(memory: PathBuf) -> Self {
         Self {
             wanted: None,
             good: None,
+            memory,
             bell: bell().ok(),
             problem: None,
         }
@@ -94,12 +98,23 @@ impl Wall {
             return Look::Good;
         }
         let text = ruleset(wanted);
+        let remembered = || recall(&self.memory, &text).filter(|good| list().as_ref().ok() == Some(good));
         let done = match self.good.take() {
-            Some(good) => apply(&text).map(|()| good),
-            None => apply_anew(&text),
+            // What somebody has added besides goes with the table only.
+            Some(good) => apply(&text).and_then(|()| list()).and_then(|found| {
+                if found == good {
+                    Ok(good)
+                } else {
+                    apply(&recreation(wanted)).map(|()| good)
+                }
+            }),
+            None => remembered().map_or_else(|| apply_anew(&text, &recreation(wanted)), Ok),
         };
         match done {
             Ok(good) => {
+                if is_new {
+                    remember(&self.memory, &text, &good);
+                }
                 self.good = Some(good);
                 self.problem = None;
                 if is_new { Look::Good } else { Look::Repaired }
@@ -137,15 +152,31 @@ fn bell() -> nix::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// How the kernel showed this text in an earlier life of this boot.
+fn recall(memory: &Path, text: &str) -> Option<Value> {
+    let mut kept: Value = serde_json::from_slice(&std::fs::read(memory).ok()?).ok()?;
+    (kept["text"] == text).then(|| kept["shown"].take())
+}
+
+fn remember(memory: &Path, text: &str, shown: &Value) {
+    let kept = json!({ "text": text, "shown": shown });
+    // Without it the next life writes a table that is in order once more.
+    let _ = crate::start::write_file(memory, kept.to_string().as_bytes(), 0o600);
+}
+
 fn apply(text: &str) -> Result<(), String> {
     nft(&["-f", "-"], Some(text)).map(drop)
 }
 
 /// Applies a table that is new, and says how the kernel shows it. Somebody may change it between the two; then a second
-/// time shows something else.
-fn apply_anew(text: &str) -> Result<Value, String> {
+/// time shows something else. What an earlier life, or somebody else, has left in the table besides shows, and goes.
+fn apply_anew(text: &str, recreation: &str) -> Result<Value, String> {
     apply(text)?;
     let mut shown = list()?;
+    if shown["nftables"].as_array().map(Vec::len) != expected_items(text) {
+        apply(recreation)?;
+        shown = list()?;
+    }
     for _ in 0..3 {
         apply(text)?;
         let again = list()?;
@@ -155,6 +186,17 @@ fn apply_anew(text: &str) -> Result<Value, String> {
         shown = again;
     }
     Ok(shown)
+}
+
+/// How many items the listing of a text has: what `nft` says of itself, table, sets, chains, rules.
+fn expected_items(text: &str) -> Option<usize> {
+    let body = text.rsplit_once("table inet").map(|(_, body)| body)?;
+    let lines = body.lines().map(str::trim);
+    let is_item = |line: &&str| {
+        let is_member = line.starts_with("type ") || line.starts_with("elements ") || line.starts_with('}');
+        !is_member && !line.is_empty()
+    };
+    Some(1 + lines.filter(is_item).count())
 }
 
 /// The table, without what changes by itself.

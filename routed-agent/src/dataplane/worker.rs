@@ -66,6 +66,7 @@ impl Worker {
         let monitor = Monitor::open(MonitorOptions::default())?;
         let mut netlink = Netlink::open()?;
         let ours = ownership.ours();
+        let memory = ownership.run_dir.join("firewall.json");
         let mut devices = Devices::default();
         devices.remember(ours.devices.iter().cloned());
         let mut routes = OwnRoutes::open(ownership)?;
@@ -81,7 +82,7 @@ impl Worker {
             report,
             routes,
             devices,
-            wall: Wall::new(),
+            wall: Wall::new(memory),
             look_at_wall: false,
             facts: None,
             look_at: Some(Instant::now()),

@@ -119,12 +119,12 @@ fn two_subnets(device: &str) -> Result<()> {
     }
     // The pool goes over to the plain network: the router does not know the blocks, so only neighbours reach each other.
     cluster.patch(Kind::IpPool, "default-ipv4-ippool", |pool| {
-        pool["spec"]["ipipMode"] = json!("Never")
+        pool["spec"]["ipipMode"] = json!("Never");
     })?;
     cluster.members[0].until_route(&format!("{far} via 10.1.0.1 dev eth1"))?;
     containers[0].0.ping(containers[1].1).context("to a neighbour")?;
     cluster.patch(Kind::IpPool, "default-ipv4-ippool", |pool| {
-        pool["spec"]["ipipMode"] = json!("Always")
+        pool["spec"]["ipipMode"] = json!("Always");
     })?;
     cluster.members[0].until_route(&format!("{near} via 10.1.0.12 dev {device}"))?;
     cluster.members[0].until_route(&format!("{far} via 10.2.0.13 dev {device}"))?;

@@ -166,6 +166,15 @@ fn a_top_of_rack_router_carries_everything_without_encapsulation() -> Result<()>
     Ok(())
 }
 
+/// The right password and a wrong one, as Kubernetes would mount them.
+fn write_secrets(cluster: &Cluster) -> Result<String> {
+    let secrets = cluster.folder().join("secrets");
+    fs::create_dir_all(secrets.join("bgp"))?;
+    fs::write(secrets.join("bgp/right"), "sesame\n")?;
+    fs::write(secrets.join("bgp/wrong"), "open\n")?;
+    Ok(secrets.display().to_string())
+}
+
 /// Filters on both sides, communities, and passwords; each seen at the router.
 #[test]
 fn filters_communities_and_passwords_as_the_router_sees_them() -> Result<()> {
@@ -189,11 +198,7 @@ fn filters_communities_and_passwords_as_the_router_sees_them() -> Result<()> {
     let Some(bird) = Bird::start(&cluster, router)? else {
         return Ok(());
     };
-    let secrets = cluster.folder().join("secrets");
-    fs::create_dir_all(secrets.join("bgp"))?;
-    fs::write(secrets.join("bgp/right"), "sesame\n")?;
-    fs::write(secrets.join("bgp/wrong"), "open\n")?;
-    let secrets = secrets.display().to_string();
+    let secrets = write_secrets(&cluster)?;
     cluster.members[0].set("CALICO_SECRETS_DIR", &secrets);
     cluster.start()?;
     let member = &cluster.members[0];
@@ -262,7 +267,7 @@ fn filters_communities_and_passwords_as_the_router_sees_them() -> Result<()> {
     })?;
     ensure!(shown.contains("(64512, 9, 9)"), "{shown}");
     cluster.patch(Kind::IpPool, "default-ipv4-ippool", |pool| {
-        pool["spec"]["disableBGPExport"] = json!(true)
+        pool["spec"]["disableBGPExport"] = json!(true);
     })?;
     bird.until(&format!("show route for {block} all"), |shown| {
         !shown.contains("10.1.0.11")
