@@ -26,7 +26,7 @@ use model::{
 use super::peers::{self, Common, PolicyPair};
 use crate::{
     configuration::{
-        Configuration, Origin, Resolution, Sources, resolve,
+        Configuration, Origin, Resolution, Row, Sources, resolve,
         sources::{bgp_for_node, felix_for_node},
         words::{Backend, CrossSubnetTest, ExternalExport, Severity},
     },
@@ -295,11 +295,17 @@ impl Core {
             .unreadable
             .values()
             .map(|problem| format!("{problem}; left out"));
+        let idle = resolution
+            .configuration
+            .rows()
+            .into_iter()
+            .filter_map(|row| idle(&row));
         let warnings: BTreeSet<String> = resolution
             .warnings
             .iter()
             .map(ToString::to_string)
             .chain(unreadable)
+            .chain(idle)
             .collect();
         for warning in warnings.difference(&self.warnings) {
             tracing::warn!(target: "agent", "{warning}");
@@ -711,7 +717,24 @@ impl Core {
             peer.restart = restart;
         }
         peers.retain(|peer| !matches!(peer.password, Password::Missing(_)));
+        self.peer_warnings.extend(self.trap(&peers));
         peers
+    }
+
+    /// With the mesh, every node knows every block; one that tells all of them to a router outside, with itself as the next
+    /// hop, draws traffic for containers of others.
+    fn trap(&self, peers: &[Peer]) -> Option<String> {
+        let announces_all = *self.configuration.external_export == ExternalExport::All;
+        let has_mesh = peers.iter().any(|peer| peer.kind == PeerKind::Mesh);
+        let keeps =
+            |peer: &&Peer| peer.next_hop == model::bgp_peer::NextHopMode::Keep || !peer.filters.is_empty();
+        let external = peers.iter().find(|peer| !peer.is_internal() && !keeps(peer));
+        let router = external.filter(|_| announces_all && has_mesh)?;
+        Some(format!(
+            "{} is told the blocks of all nodes with this node as next hop, so traffic for containers elsewhere comes here: set \
+             CALICO_BGP_EXTERNAL_EXPORT=own, nextHopMode: Keep, or a BGPFilter that rejects source: RemotePeers",
+            router.name
+        ))
     }
 
     fn policies_of(&mut self, peer: &Peer) -> PolicyPair {
@@ -914,6 +937,28 @@ fn resolution(start: &Start, snapshot: &Snapshot) -> Resolution {
         file: start.file.clone(),
         felix: felix_for_node(&felix, node, &labels),
         bgp: bgp_for_node(&bgp, node),
+    })
+}
+
+/// Settings that this version reads and does not act on yet.
+const IDLE: [&str; 7] = [
+    "address_journal_entries",
+    "claim_ahead_interval",
+    "collection_interval",
+    "local_workload_peering_ipv4",
+    "local_workload_peering_ipv6",
+    "remove_external_routes",
+    "route_source",
+];
+
+/// What is to be said of a setting that somebody has set in vain.
+fn idle(row: &Row) -> Option<String> {
+    let is_set = row.origin != Origin::Default && IDLE.contains(&row.setting.name);
+    is_set.then(|| {
+        format!(
+            "{}: {} is not acted on by this version yet",
+            row.origin, row.setting.name
+        )
     })
 }
 

@@ -100,15 +100,7 @@ impl Core {
             Query::Announced(name) => self.announced(name),
             Query::Plan => ok(self.plan_view()),
             Query::Explain { from, to } => self.explain(*from, *to),
-            Query::Configuration => {
-                let rows: Vec<Value> = self
-                    .configuration
-                    .rows()
-                    .iter()
-                    .map(|row| json!(format!("{row:?}")))
-                    .collect();
-                ok(json!({ "settings": rows, "warnings": self.warnings }))
-            }
+            Query::Configuration => ok(self.settings()),
             Query::Journal => ok(self.history()),
             Query::Metrics => Answer {
                 status: 200,
@@ -124,6 +116,14 @@ impl Core {
             }
             Query::Leave | Query::CleanUp => ok(json!({ "ending": true })),
         }
+    }
+
+    /// Every setting and where its value comes from.
+    fn settings(&self) -> Value {
+        let rows = self.configuration.rows().into_iter().map(|row| {
+            json!({ "name": row.setting.name, "value": row.value, "origin": row.origin.to_string(), "live": row.setting.live })
+        });
+        json!({ "settings": rows.collect::<Vec<_>>(), "warnings": self.warnings })
     }
 
     /// What has happened, the oldest first.

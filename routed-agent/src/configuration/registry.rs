@@ -90,6 +90,7 @@ settings! {
         interface_prefixes: InterfacePrefixes = vec!["cali".to_owned()],
             Names::felix("InterfacePrefix", "interfacePrefix"), "", restart;
         /// Where routes to containers of other nodes come from: blocks, or each container's address.
+        /// Not acted on yet.
         route_source: Word<RouteSource> = RouteSource::CalicoIpam, Names::felix("RouteSource", "routeSource"), "",
             restart;
         /// Protocol number of all routes but containers' own, which have 3. Only routes with it are ever removed.
@@ -107,6 +108,7 @@ settings! {
         route_refresh_interval: Interval = Duration::from_secs(90),
             Names::felix("RouteRefreshInterval", "routeRefreshInterval"), "seconds", live;
         /// Whether others' routes on containers' interfaces are removed. Calico's default is true.
+        /// Not acted on yet.
         remove_external_routes: Flag = false, Names::felix("RemoveExternalRoutes", "removeExternalRoutes"), "", live;
         /// Source address of the host's own IPv4 packets on our routes; without a value the kernel's choice.
         route_source_address: Optional<Address4> = None,
@@ -151,6 +153,7 @@ settings! {
         /// Whether every node peers with every other.
         node_mesh: Flag = true, Names::bgp("nodeToNodeMeshEnabled", &["CALICO_BGP_NODE_MESH"]), "", live;
         /// Where the password of the mesh's sessions is (TCP MD5, RFC 2385); without a value they have none.
+        /// Acted on where the BGPConfiguration has it.
         node_mesh_password: Optional<Password> = None,
             Names::bgp("nodeMeshPassword", &["CALICO_BGP_NODE_MESH_PASSWORD"]), "", live;
         /// Restart time announced to mesh peers (RFC 4724).
@@ -182,13 +185,15 @@ settings! {
         ignored_interfaces: List<DeviceGlob> = Vec::new(),
             Names::bgp("ignoredInterfaces", &["CALICO_BGP_IGNORED_INTERFACES"]), "", live;
         /// IPv4 address of this host that containers peer with.
+        /// Not acted on yet.
         local_workload_peering_ipv4: Optional<Address4> = None,
             Names::bgp("localWorkloadPeeringIPV4", &["CALICO_BGP_LOCAL_WORKLOAD_PEERING_IPV4"]), "", live;
         /// IPv6 address of this host that containers peer with.
+        /// Not acted on yet.
         local_workload_peering_ipv6: Optional<Address6> = None,
             Names::bgp("localWorkloadPeeringIPV6", &["CALICO_BGP_LOCAL_WORKLOAD_PEERING_IPV6"]), "", live;
         /// What peers of another AS are told: this node's routes (`own`), or also other nodes' as in Calico (`all`).
-        external_export: Word<ExternalExport> = ExternalExport::Own,
+        external_export: Word<ExternalExport> = ExternalExport::All,
             Names::own(&["CALICO_BGP_EXTERNAL_EXPORT"], "bgpExternalExport"), "", live;
         /// Whether this node announces nothing at all.
         disable_bgp_export: Flag = false, Names::own(&["CALICO_BGP_DISABLE_EXPORT"], "bgpDisableExport"), "", live;
@@ -201,9 +206,11 @@ settings! {
     }
     section "Addresses" {
         /// Pause between looks at whether blocks should be claimed ahead or given back; 0: no claiming ahead.
+        /// Not acted on yet.
         claim_ahead_interval: Interval = Duration::from_secs(10),
             Names::own(&["CALICO_IPAM_CLAIM_AHEAD_INTERVAL"], "ipamClaimAheadInterval"), "seconds", live;
         /// Pause between looks for addresses that no container holds; 0: none.
+        /// Not acted on yet.
         collection_interval: Interval = Duration::from_secs(300),
             Names::own(&["CALICO_IPAM_COLLECTION_INTERVAL"], "ipamCollectionInterval"), "seconds", live;
     }
@@ -221,6 +228,7 @@ settings! {
         disable_file_logging: Flag = false, Names::own(&["CALICO_DISABLE_FILE_LOGGING"], "disableFileLogging"), "",
             restart;
         /// How many assignments and releases of addresses the journal keeps.
+        /// Not acted on yet.
         address_journal_entries: Entries = 100_000,
             Names::own(&["CALICO_ADDRESS_JOURNAL_ENTRIES"], "addressJournalEntries"), "entries", live;
         /// How many changes and repairs of routes the journal keeps.
