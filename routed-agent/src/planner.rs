@@ -2,6 +2,8 @@
 //! From what is known (store, kernel, BGP) to what should be: pure functions.
 
 mod fixtures;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -111,6 +113,15 @@ impl<'a> Planner<'a> {
         own.chain(links).collect()
     }
 
+    /// Whether an encapsulation may be used at all.
+    fn is_enabled(&self, encapsulation: Encapsulation) -> bool {
+        match encapsulation {
+            Encapsulation::Ipip => self.choices.ipip_enabled,
+            Encapsulation::Vxlan => self.choices.vxlan_enabled,
+            Encapsulation::Direct => true,
+        }
+    }
+
     fn source(&self, prefix: &IpNet) -> Option<IpAddr> {
         match prefix {
             IpNet::V4(_) => self.choices.source_v4,
@@ -136,7 +147,12 @@ impl<'a> Planner<'a> {
             name,
             address: self.snapshot.node_address(name, v6),
         });
-        (encapsulation::decide(pool, &self.near(v6), remote), node)
+        let mut decision = encapsulation::decide(pool, &self.near(v6), remote);
+        if !self.is_enabled(decision.encapsulation) {
+            decision.reason += &format!(", but {} is switched off", decision.encapsulation);
+            decision.encapsulation = Encapsulation::Direct;
+        }
+        (decision, node)
     }
 
     /// The route for what BGP has selected; `None` if nothing is to be programmed for it.

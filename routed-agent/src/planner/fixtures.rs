@@ -59,6 +59,9 @@ impl Planner<'_> {
 
     /// Pools that some encapsulation is asked for in.
     fn has_pool(&self, wanted: Encapsulation, v6: bool) -> Option<&str> {
+        if !self.is_enabled(wanted) {
+            return None;
+        }
         let asks =
             |spec: &IpPoolSpec| spec.cidr.addr().is_ipv6() == v6 && encapsulation::of_pool(spec).0 == wanted;
         let found = self.snapshot.pools.values().find(|pool| asks(&pool.spec));
