@@ -267,3 +267,6 @@ fn add(community: &Community) -> Change {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
