@@ -5,7 +5,7 @@ use std::{fs, net::IpAddr, path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use model::Kind;
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::{Container, Host, PATIENCE, Place, Program, Running, eventually, peers};
 
 use crate::support::{Cluster, net, possible};
@@ -92,7 +92,7 @@ fn unencapsulated() -> Result<Cluster> {
     )
 }
 
-fn peer_with_router(cluster: &Cluster) -> Result<()> {
+fn peer_with_router(cluster: &Cluster, next_hop_mode: &str) -> Result<()> {
     for (node, router) in [
         ("node1", "10.1.0.1"),
         ("node2", "10.1.0.1"),
@@ -101,7 +101,7 @@ fn peer_with_router(cluster: &Cluster) -> Result<()> {
         cluster.apply(
             Kind::BgpPeer,
             &format!("tor-{node}"),
-            &json!({ "node": node, "peerIP": router, "asNumber": 64600 }),
+            &json!({ "node": node, "peerIP": router, "asNumber": 64600, "nextHopMode": next_hop_mode }),
         )?;
     }
     Ok(())
@@ -120,7 +120,17 @@ fn a_top_of_rack_router_carries_everything_without_encapsulation() -> Result<()>
     };
     cluster.start()?;
     let containers = cluster.containers()?;
-    peer_with_router(&cluster)?;
+    // With the mesh and Calico's default, every node tells the router that it is the way to every block.
+    peer_with_router(&cluster, "Auto")?;
+    let warned = |status: &Value| {
+        status["warnings"]
+            .to_string()
+            .contains("CALICO_BGP_EXTERNAL_EXPORT=own")
+    };
+    cluster.members[0].until("/v1/status", warned)?;
+    // One of the cures that the warning names.
+    peer_with_router(&cluster, "Keep")?;
+    cluster.members[0].until("/v1/status", |status| !warned(status))?;
     for member in &cluster.members {
         member.until_peers(3)?;
     }
