@@ -69,7 +69,7 @@ bench: build ## against ptp + host-local and against the bare kernel operations
 
 fuzz: ## each target of fuzz/ for FUZZ_SECONDS, from the inputs in testdata/fuzz; what it finds is in fuzz/artifacts
 	@command -v cargo-fuzz >/dev/null || { echo "installing cargo-fuzz"; cargo install --quiet --locked cargo-fuzz; }
-	@for target in cni_config cni_args stored_block; do \
+	@for target in cni_config cni_args stored_block bgp_message bgp_session; do \
 	  echo "$$target for $(FUZZ_SECONDS) s"; mkdir -p "fuzz/corpus/$$target"; \
 	  CARGO_PROFILE_RELEASE_LTO=off cargo fuzz run --fuzz-dir fuzz --sanitizer none --codegen-units 16 --features libfuzzer "$$target" \
 	    "fuzz/corpus/$$target" "testdata/fuzz/$$target" -- -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 \

@@ -6,8 +6,10 @@
 
 #![expect(clippy::missing_panics_doc, reason = "panicking is how a fuzz target reports")]
 
+mod bgp;
 mod cni;
 mod stored;
 
+pub use bgp::{bgp_message, bgp_session};
 pub use cni::{cni_args, cni_config};
 pub use stored::stored_block;

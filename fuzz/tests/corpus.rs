@@ -37,3 +37,13 @@ fn arguments() {
 fn stored_objects() {
     replay("stored_block", fuzz::stored_block);
 }
+
+#[test]
+fn messages_of_peers() {
+    replay("bgp_message", fuzz::bgp_message);
+}
+
+#[test]
+fn sessions_with_peers() {
+    replay("bgp_session", fuzz::bgp_session);
+}

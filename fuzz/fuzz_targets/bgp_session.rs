@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
+//! libFuzzer program of [`fuzz::bgp_session`].
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::bgp_session(data));
