@@ -17,9 +17,10 @@ CNI_CONF_DIR ?= /etc/cni/net.d
 SBIN_DIR     ?= /usr/local/sbin
 DESTDIR      ?=
 FUZZ_SECONDS ?= 60
+SOAK_ROUNDS  ?= 50
 COMMAND      ?= uname -a
 
-.PHONY: build agent demo test vm lint fmt fmt-check deny bench fuzz install uninstall tools clean
+.PHONY: build agent demo test vm lint fmt fmt-check deny bench soak fuzz install uninstall tools clean
 
 build: ## the two plugins, as they are installed
 	$(PLUGIN_ENV) cargo build --locked --profile plugin --target $(HOST_TARGET) -p calico-cni -p calico-ipam
@@ -66,6 +67,10 @@ bench: build ## against ptp + host-local and against the bare kernel operations
 	.ci/peers
 	$(PLUGIN_ENV) cargo build --locked --profile plugin --target $(HOST_TARGET) -p bench
 	CALICO_BIN_DIR="$(PLUGIN_DIR)" $(PLUGIN_DIR)/bench
+
+soak: tools build ## agents stopped and killed under load, SOAK_ROUNDS times each, direct and through a tunnel; as root
+	CALICO_BIN_DIR="$(PLUGIN_DIR)" SOAK_ROUNDS="$(SOAK_ROUNDS)" \
+	  cargo nextest run --locked -p routed-agent --no-capture -E 'test(restarts_and_kills_lose_no_packet)'
 
 fuzz: ## each target of fuzz/ for FUZZ_SECONDS, from the inputs in testdata/fuzz; what it finds is in fuzz/artifacts
 	@command -v cargo-fuzz >/dev/null || { echo "installing cargo-fuzz"; cargo install --quiet --locked cargo-fuzz; }

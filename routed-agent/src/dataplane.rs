@@ -2,8 +2,10 @@
 //! The one writer of routes, devices and firewall rules: a thread of its own that makes the kernel what the plan says,
 //! reads the kernel's notifications, and repairs what somebody else has changed. Only what is ours is ever removed.
 
+mod command;
 mod devices;
 mod firewall;
+mod forward;
 mod routes;
 mod worker;
 

@@ -149,7 +149,10 @@ impl<'a> Planner<'a> {
         });
         let mut decision = encapsulation::decide(pool, &self.near(v6), remote);
         if !self.is_enabled(decision.encapsulation) {
-            decision.reason += &format!(", but {} is switched off", decision.encapsulation);
+            decision.reason = format!(
+                "{}, but {} is switched off",
+                decision.reason, decision.encapsulation
+            );
             decision.encapsulation = Encapsulation::Direct;
         }
         (decision, node)

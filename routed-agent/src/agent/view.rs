@@ -170,6 +170,13 @@ impl Core {
         {
             add("kernel-refuses", format!("{item}: {problem}"));
         }
+        let dropped = self
+            .failures
+            .iter()
+            .filter(|(item, _)| item.starts_with("forward-dropped-by"));
+        for (code, problem) in dropped {
+            add(code, problem.clone());
+        }
         reasons
     }
 

@@ -2,12 +2,8 @@
 //! Bringing the firewall's table into the kernel by `nft`, noticing that somebody has changed it, and bringing it back.
 
 use std::{
-    io::{self, Read as _, Write as _},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use nix::{
@@ -18,10 +14,9 @@ use nix::{
 };
 use serde_json::{Value, json};
 
+use super::command::run;
 use crate::nftables::{Firewall, TABLE, recreation, removal, ruleset};
 
-/// How long `nft` may take.
-const LIMIT: Duration = Duration::from_secs(20);
 /// `NFNLGRP_NFTABLES`, as a bit.
 const GROUP: u32 = 1 << 6;
 
@@ -220,71 +215,6 @@ fn strip(value: &mut Value) {
     }
 }
 
-/// Runs `nft` in this network namespace, for a bounded time.
 fn nft(arguments: &[&str], input: Option<&str>) -> Result<String, String> {
-    let mut child = Command::new("nft")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|problem| {
-            if problem.kind() == io::ErrorKind::NotFound {
-                "the program nft is not installed: NAT and the protection of tunnels need it (package nftables)".to_owned()
-            } else {
-                format!("cannot run nft: {problem}")
-            }
-        })?;
-    let input = input.unwrap_or_default().to_owned();
-    let stdin = child.stdin.take();
-    let feeder = thread::spawn(move || {
-        // One that does not read says why on its standard error.
-        let _ = stdin.map(|mut stdin| stdin.write_all(input.as_bytes()));
-    });
-    let drain = |stream: Option<Box<dyn io::Read + Send>>| {
-        thread::spawn(move || {
-            let mut text = String::new();
-            let _ = stream.map(|mut stream| stream.read_to_string(&mut text));
-            text
-        })
-    };
-    let output = drain(
-        child
-            .stdout
-            .take()
-            .map(|stream| Box::new(stream) as Box<dyn io::Read + Send>),
-    );
-    let errors = drain(
-        child
-            .stderr
-            .take()
-            .map(|stream| Box::new(stream) as Box<dyn io::Read + Send>),
-    );
-    let deadline = Instant::now() + LIMIT;
-    let mut pause = Duration::from_millis(1);
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < deadline => {
-                thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(20));
-            }
-            Ok(None) | Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("nft took longer than {} s", LIMIT.as_secs()));
-            }
-        }
-    };
-    let _ = feeder.join();
-    let (output, errors) = (
-        output.join().unwrap_or_default(),
-        errors.join().unwrap_or_default(),
-    );
-    if status.success() {
-        Ok(output)
-    } else {
-        let said = errors.lines().next().unwrap_or("it said nothing");
-        Err(format!("nft {}: {said}", arguments.join(" ")))
-    }
+    run("nft", arguments, input)
 }

@@ -15,6 +15,7 @@ use super::{
     Command, Ownership, Report,
     devices::Devices,
     firewall::{Look, Wall},
+    forward::Forward,
     routes::OwnRoutes,
 };
 use crate::facts::{Facts, Ours};
@@ -46,6 +47,7 @@ pub(super) struct Worker {
     devices: Devices,
     wall: Wall,
     look_at_wall: bool,
+    forward: Forward,
     facts: Option<Arc<Facts>>,
     /// When to look at the ground and at the own routes again.
     look_at: Option<Instant>,
@@ -84,6 +86,7 @@ impl Worker {
             devices,
             wall: Wall::new(memory),
             look_at_wall: false,
+            forward: Forward::default(),
             facts: None,
             look_at: Some(Instant::now()),
             check_at: Instant::now() + FULL_CHECK,
@@ -121,6 +124,8 @@ impl Worker {
         if self.wall.check() == Look::Repaired {
             (self.report)(Report::Repaired("nftables table inet calico".to_owned()));
         }
+        self.forward
+            .see_to(std::slice::from_ref(&self.ours.interface_prefix));
         self.outcome("firewall", Ok(()));
     }
 
@@ -188,6 +193,8 @@ impl Worker {
                     let routes = self.routes.remove_all(&mut self.netlink);
                     let devices = self.devices.remove_all(&mut self.netlink);
                     let done = routes.and(devices).map_err(|problem| problem.to_string());
+                    self.forward
+                        .remove(std::slice::from_ref(&self.ours.interface_prefix));
                     (self.report)(Report::CleanedUp(done.and(self.wall.remove())));
                     return Obeyed::Stop;
                 }
@@ -222,6 +229,7 @@ impl Worker {
             .iter()
             .map(|(prefix, problem)| (format!("route {prefix}"), problem.clone()))
             .chain(self.devices.failed.clone())
+            .chain(self.forward.problems.clone())
             .chain(
                 self.wall
                     .problem
@@ -246,7 +254,9 @@ impl Worker {
                 problem: String::new(),
             });
         }
-        self.retry_at = (!failures.is_empty()).then(|| Instant::now() + RETRY);
+        // What others drop is looked at when they change something.
+        let is_ours = |item: &String| !item.starts_with(super::forward::CODE);
+        self.retry_at = failures.keys().any(is_ours).then(|| Instant::now() + RETRY);
         self.reported = failures;
     }
 

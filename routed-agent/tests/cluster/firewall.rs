@@ -208,3 +208,67 @@ fn containers_cannot_speak_for_others_nor_make_tunnels() -> Result<()> {
     counted.context("a foreign source is dropped")?;
     Ok(())
 }
+
+#[test]
+fn drops_of_others_are_answered_where_they_are_or_reported() -> Result<()> {
+    if !possible() {
+        return Ok(());
+    }
+    let mut cluster = Cluster::new(
+        &[
+            ("node1", "10.1.0.11/24", "lan0"),
+            ("node2", "10.1.0.12/24", "lan0"),
+        ],
+        true,
+        &[
+            ("CALICO_IPV4POOL_CIDR", "192.168.0.0/16"),
+            ("CALICO_IPV4POOL_IPIP", "Never"),
+        ],
+    )?;
+    cluster.start()?;
+    let containers = cluster.containers()?;
+    cluster.assert_all_reach_all(&containers)?;
+    let place = cluster.members[0].host().place().clone();
+    let run = |program: &str, arguments: &str| {
+        let program = peers::find_program(program).with_context(|| format!("no program {program}"))?;
+        Program::new(&place, program)
+            .args(arguments.split(' '))
+            .succeed(PATIENCE)
+    };
+    // As dockerd leaves it.
+    for rule in ["-N DOCKER-USER", "-A FORWARD -j DOCKER-USER", "-P FORWARD DROP"] {
+        run("iptables", rule)?;
+    }
+    let reached = eventually(PATIENCE, || containers[0].0.ping(containers[1].1).ok());
+    reached.with_context(|| run("iptables", "-S").unwrap_or_default())?;
+    let rules = run("iptables", "-S DOCKER-USER")?;
+    ensure!(
+        rules.contains("-i cali+ -m comment --comment calico -j ACCEPT"),
+        "{rules}"
+    );
+    // Somebody takes them away.
+    run("iptables", "-F DOCKER-USER")?;
+    eventually(PATIENCE, || containers[0].0.ping(containers[1].1).ok()).context("after a flush")?;
+    // One that has no place for it.
+    run("nft", "add table inet strict")?;
+    run(
+        "nft",
+        "add chain inet strict forward { type filter hook forward priority 0; policy drop; }",
+    )?;
+    cluster.members[0].until("/readyz", |ready| {
+        ready["ready"] == false
+            && ready["reasons"]
+                .to_string()
+                .contains("forward-dropped-by-inet-strict")
+    })?;
+    run("nft", "delete table inet strict")?;
+    cluster.members[0].until("/readyz", |ready| ready["ready"] == true)?;
+    cluster.members[0].agent_command(["cleanup"]).succeed(PATIENCE)?;
+    cluster.members[0].until_ended()?;
+    let left = run("iptables", "-S")?;
+    ensure!(
+        !left.contains("calico") && left.contains("-P FORWARD DROP"),
+        "{left}"
+    );
+    Ok(())
+}

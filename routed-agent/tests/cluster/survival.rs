@@ -16,6 +16,12 @@ use testbed::{Container, PORT, eventually};
 
 use crate::support::{Cluster, possible};
 
+/// How often everything is done: `make soak` does it more often.
+fn rounds() -> usize {
+    let asked = std::env::var("SOAK_ROUNDS").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
 /// Packets per second.
 const RATE: u64 = 1000;
 
@@ -99,7 +105,8 @@ fn restarts_and_kills_lose_no_packet() -> Result<()> {
         };
         let (sent, lost) = lost_during(&containers[0].0, target, quiet)?;
         ensure!(sent > 500 && lost == 0, "{lost} of {sent} lost without a restart");
-        for signal in [Signal::SIGTERM, Signal::SIGKILL, Signal::SIGTERM, Signal::SIGKILL] {
+        let signals = [Signal::SIGTERM, Signal::SIGKILL];
+        for signal in signals.into_iter().cycle().take(2 * rounds()) {
             for place in [0, 1, 2] {
                 let member = &mut cluster.members[place];
                 let (sent, lost) = lost_during(&containers[0].0, target, || {
