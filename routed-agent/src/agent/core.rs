@@ -92,6 +92,7 @@ pub(super) struct Core {
     pub(super) restarted: bool,
     pub(super) complete: bool,
     begun: bool,
+    registered: bool,
     policies: BTreeMap<(Vec<String>, bool), PolicyPair>,
     choices: Choices,
     /// For the dataplane.
@@ -146,6 +147,7 @@ impl Core {
             restarted,
             complete: false,
             begun: false,
+            registered: false,
             policies: BTreeMap::new(),
             choices,
             commands: Vec::new(),
@@ -551,9 +553,23 @@ impl Core {
         }
     }
 
+    /// Whether the own Node says what this start was told. Sessions before that would be of the wrong AS, or from the wrong
+    /// address. What an operator changes in the Node later is not waited for.
+    fn is_registered(&mut self) -> bool {
+        let own = self.snapshot.nodes.get(&self.start.node);
+        if let Some(bgp) = own.and_then(|node| node.spec.bgp.as_ref())
+            && !self.registered
+        {
+            let told = self.start.variables.first(&["AS", "CALICO_AS"]);
+            let told = told.and_then(|(_, text)| text.parse().ok());
+            self.registered = told.is_none_or(|number| bgp.as_number == Some(number));
+        }
+        self.registered
+    }
+
     /// The peers that this node should have; those whose password cannot be had wait for it.
     fn wanted_peers(&mut self) -> Vec<Peer> {
-        if *self.configuration.networking_backend != Backend::Bird {
+        if *self.configuration.networking_backend != Backend::Bird || !self.is_registered() {
             return Vec::new();
         }
         let mut configurations: Vec<BgpConfiguration> = self
