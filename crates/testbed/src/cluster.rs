@@ -183,13 +183,8 @@ impl Member {
         self.add_with(container, &json!({"type": "calico-ipam", "assign_ipv4": "true"}))
     }
 
-    /// Networks a container by the plugins, with addresses of both families.
-    pub fn add_dual_stack(&self, container: &Container) -> Result<Vec<IpAddr>> {
-        let ipam = json!({"type": "calico-ipam", "assign_ipv4": "true", "assign_ipv6": "true"});
-        self.add_with(container, &ipam)
-    }
-
-    fn add_with(&self, container: &Container, ipam: &Value) -> Result<Vec<IpAddr>> {
+    /// Networks a container by the plugins, with a certain configuration of IPAM.
+    pub fn add_with(&self, container: &Container, ipam: &Value) -> Result<Vec<IpAddr>> {
         let list =
             json!({"name": "net1", "cniVersion": "1.1.0", "plugins": [{"type": "calico", "ipam": ipam}]});
         let list = NetworkList::parse(list.to_string(), Version::V1_1_0)?;

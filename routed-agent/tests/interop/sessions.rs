@@ -19,6 +19,8 @@ use crate::{
 
 /// Ours, beyond two octets.
 const OWN: u32 = 4_200_000_011;
+/// A pool whose blocks the external peer does not take.
+const EXTRA: &str = "10.77.0.0/24";
 /// The external peer's.
 const OTHER: u32 = 4_200_000_003;
 
@@ -73,8 +75,7 @@ fn all_kinds(make: Make) -> Result<()> {
         setup(2, OWN, None, &["172.30.0.0/16", "fd00:30::/64"]),
     )?;
     let mut external = setup(3, OTHER, Some("sesame"), &["172.31.0.0/16", "172.29.0.0/16", "fd00:31::/64"]);
-    // What it is not to take is below.
-    external.refused.push(net("192.168.128.0/17"));
+    external.refused.push(net(EXTRA));
     let external = Daemon::start(&world, make, external)?;
     world.apply(
         Kind::BgpFilter,
@@ -139,6 +140,10 @@ fn all_kinds(make: Make) -> Result<()> {
     let refused = agent.ask("/v1/routes?prefix=172.29.0.0/16")?;
     ensure!(refused["routes"][0]["used"] == false, "{refused:#}");
     ensure!(!agent.routes()?.iter().any(|route| route.starts_with("172.29.")), "filtered");
+    // The daemon's: its twin of our AS takes what it does not.
+    let extra = world.extra(0, EXTRA)?;
+    internal.until_seen(extra, |_| true)?;
+    ensure!(external.seen(extra)?.is_none(), "filtered by the daemon");
     refreshes(&world, &[&internal, &external], &blocks)
 }
 

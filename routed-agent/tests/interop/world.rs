@@ -95,17 +95,34 @@ impl World {
                 status["addresses"].as_array().is_some_and(|list| list.len() == 2)
             })?;
             let container = Container::start(member.name())?;
-            member.add_dual_stack(&container)?;
+            let ipam = json!({ "type": "calico-ipam", "assign_ipv4": "true", "assign_ipv6": "true" });
+            member.add_with(&container, &ipam)?;
             self.containers.push(container);
         }
         Ok(())
+    }
+
+    /// One more container on an agent's host, with an address of a pool of its own; the block it is from.
+    pub(crate) fn extra(&mut self, agent: usize, pool: &str) -> Result<IpNet> {
+        let member = &self.agents[agent];
+        self.apply(
+            Kind::IpPool,
+            "extra",
+            &json!({ "cidr": pool, "blockSize": 28, "ipipMode": "Never", "vxlanMode": "Never" }),
+        )?;
+        let container = Container::start("extra")?;
+        let ipam = json!({ "type": "calico-ipam", "assign_ipv4": "true", "ipv4_pools": [pool] });
+        let address = member.add_with(&container, &ipam)?[0];
+        self.containers.push(container);
+        Ok(IpNet::new(address, 28)?.trunc())
     }
 
     /// An agent's block of a family.
     pub(crate) fn block(&self, agent: usize, ipv4: bool) -> Result<IpNet> {
         let of_family = |block: &Value| {
             let block: IpNet = serde_json::from_value(block.clone()).ok()?;
-            (block.addr().is_ipv4() == ipv4).then_some(block)
+            let is_extra = block.prefix_len() == 28;
+            (block.addr().is_ipv4() == ipv4 && !is_extra).then_some(block)
         };
         let find = |status: &Value| status["blocks"].as_array()?.iter().find_map(of_family);
         let status = self.agents[agent].until("/v1/status", |status| find(status).is_some())?;
