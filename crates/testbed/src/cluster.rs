@@ -180,7 +180,11 @@ impl Member {
 
     /// Networks a container by the plugins; its addresses.
     pub fn add(&self, container: &Container) -> Result<Vec<IpAddr>> {
-        let ipam = json!({"type": "calico-ipam", "assign_ipv4": "true"});
+        self.add_with(container, &json!({"type": "calico-ipam", "assign_ipv4": "true"}))
+    }
+
+    /// Networks a container by the plugins, with a certain configuration of IPAM.
+    pub fn add_with(&self, container: &Container, ipam: &Value) -> Result<Vec<IpAddr>> {
         let list =
             json!({"name": "net1", "cniVersion": "1.1.0", "plugins": [{"type": "calico", "ipam": ipam}]});
         let list = NetworkList::parse(list.to_string(), Version::V1_1_0)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What there is to see from outside: answers to queries of the local API.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use bgp::{Family, session::SessionState};
 use ipnet::IpNet;
@@ -185,7 +185,7 @@ impl Core {
         json!({
             "node": self.start.node,
             "version": env!("CARGO_PKG_VERSION"),
-            "addresses": node.map(|node| node.spec.host_addresses().map(|address| address.to_string()).collect::<Vec<_>>()),
+            "addresses": node.map(|node| node.spec.host_addresses().collect::<BTreeSet<_>>()),
             "identifier": self.speaker.config().identifier,
             "restarted": self.restarted,
             "complete": self.complete,

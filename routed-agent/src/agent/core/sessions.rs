@@ -132,9 +132,22 @@ impl Core {
         }
     }
 
+    /// Whether the own Node says what this start was told. Sessions before that would be of the wrong AS, or from the wrong
+    /// address. What an operator changes in the Node later is not waited for.
+    fn is_registered(&mut self) -> bool {
+        let own = self.snapshot.nodes.get(&self.start.node);
+        if let Some(bgp) = own.and_then(|node| node.spec.bgp.as_ref())
+            && !self.registered
+        {
+            let told = self.start.as_number;
+            self.registered = told.is_none_or(|number| bgp.as_number.is_some_and(|found| found.0 == number));
+        }
+        self.registered
+    }
+
     /// The peers that this node should have; those whose password cannot be had wait for it.
     pub(in crate::agent) fn wanted_peers(&mut self) -> Vec<Peer> {
-        if *self.configuration.networking_backend != Backend::Bird {
+        if *self.configuration.networking_backend != Backend::Bird || !self.is_registered() {
             return Vec::new();
         }
         let mut configurations: Vec<BgpConfiguration> = self

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The agent and the routing daemons of others: BIRD, FRR, GoBGP, each in a namespace of its own. What each of them sees
+//! is asked of its own command line.
+
+mod bird;
+mod daemon;
+mod flood;
+mod frr;
+mod gobgp;
+mod reflection;
+mod restarts;
+mod sessions;
+#[path = "../cluster/support.rs"]
+#[expect(dead_code, reason = "clusters are the other target's")]
+mod support;
+mod world;
