@@ -162,7 +162,7 @@ pub fn bgp_session(data: &[u8]) {
         for action in actions {
             match action {
                 Action::Send(id, bytes) => {
-                    assert!(open.contains(&id) && !bytes.is_empty(), "sent on nothing")
+                    assert!(open.contains(&id) && !bytes.is_empty(), "sent on nothing");
                 }
                 Action::Close(id) => open.retain(|known| *known != id),
                 Action::Up(..) => assert!(!std::mem::replace(&mut is_up, true), "up twice"),
