@@ -168,7 +168,7 @@ pub fn bgp_session(data: &[u8]) {
                 Action::Up(..) => assert!(!std::mem::replace(&mut is_up, true), "up twice"),
                 Action::Down(_) => assert!(std::mem::take(&mut is_up), "down twice"),
                 Action::Update(_) | Action::RouteRefresh(_) => {
-                    assert!(is_up, "routes of a session that is not up")
+                    assert!(is_up, "routes of a session that is not up");
                 }
                 Action::Dial | Action::CancelDial | Action::Failed(_) => {}
             }
