@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use testbed::Running;
 
 use crate::{
-    daemon::{Setup, Site, Speaker, Seen},
+    daemon::{Seen, Setup, Site, Speaker},
     world::{v4, v6},
 };
 
@@ -55,8 +55,15 @@ impl Speaker for Bird {
         }
         for (family, ipv4) in [("ipv4", true), ("ipv6", false)] {
             writeln!(text, "protocol static {{ {family};")?;
-            for prefix in setup.routes.iter().filter(|prefix| prefix.addr().is_ipv4() == ipv4) {
-                writeln!(text, "route {prefix} blackhole {{ bgp_large_community.add(({own}, 1, 2)); }};")?;
+            for prefix in setup
+                .routes
+                .iter()
+                .filter(|prefix| prefix.addr().is_ipv4() == ipv4)
+            {
+                writeln!(
+                    text,
+                    "route {prefix} blackhole {{ bgp_large_community.add(({own}, 1, 2)); }};"
+                )?;
             }
             writeln!(text, "}}")?;
         }
@@ -67,7 +74,11 @@ impl Speaker for Bird {
             } else {
                 ("ipv6", v6(setup.number))
             };
-            let import = if address.is_ipv4() { "where !refused()" } else { "all" };
+            let import = if address.is_ipv4() {
+                "where !refused()"
+            } else {
+                "all"
+            };
             let password = neighbour
                 .password
                 .map(|password| format!("password \"{password}\";"))
@@ -92,7 +103,13 @@ impl Speaker for Bird {
         if let Some(program) = testbed::peers::find_program("bird") {
             command = vec![program.display().to_string(), "-f".into(), "-c".into()];
         }
-        command.extend([site.file("bird.conf"), "-s".into(), site.file("ctl"), "-P".into(), site.file("pid")]);
+        command.extend([
+            site.file("bird.conf"),
+            "-s".into(),
+            site.file("ctl"),
+            "-P".into(),
+            site.file("pid"),
+        ]);
         if again {
             command.push("-R".into());
         }
@@ -125,13 +142,27 @@ impl Speaker for Bird {
             line.unwrap_or_default().trim().to_owned()
         };
         let large = after("BGP.large_community:");
-        let large = large.trim_matches(['(', ')']).replace(") (", "|").replace(", ", ":").replace('|', " ");
+        let large = large
+            .trim_matches(['(', ')'])
+            .replace(") (", "|")
+            .replace(", ", ":")
+            .replace('|', " ");
         Ok(Some(Seen {
-            next_hop: after("BGP.next_hop:").split(' ').next().unwrap_or_default().to_owned(),
-            as_path: after("BGP.as_path:").split(' ').filter_map(|number| number.parse().ok()).collect(),
+            next_hop: after("BGP.next_hop:")
+                .split(' ')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+            as_path: after("BGP.as_path:")
+                .split(' ')
+                .filter_map(|number| number.parse().ok())
+                .collect(),
             large,
             originator: after("BGP.originator_id:"),
-            clusters: after("BGP.cluster_list:").split_whitespace().map(Into::into).collect(),
+            clusters: after("BGP.cluster_list:")
+                .split_whitespace()
+                .map(Into::into)
+                .collect(),
         }))
     }
 

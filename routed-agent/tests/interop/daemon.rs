@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the tests want of any daemon: to be configured, started, asked, restarted.
 
-use std::{
-    fs,
-    net::IpAddr,
-    path::PathBuf,
-    process::Stdio,
-    time::Duration,
-};
+use std::{fs, net::IpAddr, path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
@@ -93,6 +87,10 @@ pub(crate) trait Speaker: Send + Sync {
     fn received(&self, at: &Site, neighbour: IpAddr) -> Result<u64>;
     /// How many withdrawals its log has of a prefix.
     fn withdrawals(&self, at: &Site, prefix: IpNet) -> Result<usize>;
+    /// Whether its own routes are there again before it says that it has told all it has.
+    fn keeps_own_routes(&self) -> bool {
+        true
+    }
     /// Ends a process such that peers wait for it; `false`: it is to be killed.
     fn pause(&self, at: &Site) -> Result<bool>;
 }
@@ -155,10 +153,14 @@ impl Make {
     /// Whether it is installed, and the tests can make namespaces; says so if not.
     pub(crate) fn is_here(self) -> bool {
         let (programs, package) = self.speaker().programs();
-        let missing = programs.iter().find(|program| peers::find_program(program).is_none());
+        let missing = programs
+            .iter()
+            .find(|program| peers::find_program(program).is_none());
         let all = peers::available(&[peers::Peer::Root, peers::Peer::Ipv6]);
         match missing {
-            Some(program) => peers::skip(&format!("no program {program}: install package {package}, or run .ci/peers")),
+            Some(program) => peers::skip(&format!(
+                "no program {program}: install package {package}, or run .ci/peers"
+            )),
             None => all,
         }
     }
@@ -250,6 +252,11 @@ impl Daemon {
     /// See [`Speaker::withdrawals`].
     pub(crate) fn withdrawals(&self, prefix: IpNet) -> Result<usize> {
         self.speaker.withdrawals(&self.site, prefix)
+    }
+
+    /// See [`Speaker::keeps_own_routes`].
+    pub(crate) fn keeps_own_routes(&self) -> bool {
+        self.speaker.keeps_own_routes()
     }
 
     /// Ends such that peers wait for it, and comes back.

@@ -88,7 +88,9 @@ fn a_hundred_thousand_routes_of_which_a_few_are_wanted() -> Result<()> {
     // All are taken back at once.
     let block = world.block(0, true)?;
     daemon.until_seen(block, |seen| seen.as_path == [64512])?;
-    daemon.site.ask("birdc", &["-s", &daemon.site.file("ctl"), "disable", "flood"])?;
+    daemon
+        .site
+        .ask("birdc", &["-s", &daemon.site.file("ctl"), "disable", "flood"])?;
     let gone = eventually(SOON, || {
         let began = Instant::now();
         let status = agent.ask("/v1/status").ok();

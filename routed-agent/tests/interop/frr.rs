@@ -42,7 +42,9 @@ fn family(ipv4: bool) -> &'static str {
 
 fn texts(value: &Value) -> Vec<String> {
     let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
-    list.iter().filter_map(|text| text.as_str().map(Into::into)).collect()
+    list.iter()
+        .filter_map(|text| text.as_str().map(Into::into))
+        .collect()
 }
 
 impl Speaker for Frr {
@@ -52,7 +54,10 @@ impl Speaker for Frr {
 
     fn configure(&self, site: &Site, setup: &Setup) -> Result<()> {
         let own = setup.local_as;
-        let mut text = format!("hostname peer\nlog file {}\ndebug bgp updates\n", site.file("log"));
+        let mut text = format!(
+            "hostname peer\nlog file {}\ndebug bgp updates\n",
+            site.file("log")
+        );
         for prefix in setup.refused.iter().filter(|prefix| prefix.addr().is_ipv4()) {
             writeln!(text, "ip prefix-list refused permit {prefix} le 32")?;
         }
@@ -76,10 +81,18 @@ impl Speaker for Frr {
         }
         for ipv4 in [true, false] {
             writeln!(text, " address-family {} unicast", family(ipv4))?;
-            for prefix in setup.routes.iter().filter(|prefix| prefix.addr().is_ipv4() == ipv4) {
+            for prefix in setup
+                .routes
+                .iter()
+                .filter(|prefix| prefix.addr().is_ipv4() == ipv4)
+            {
                 writeln!(text, "  network {prefix} route-map own")?;
             }
-            for neighbour in setup.neighbours.iter().filter(|found| found.address.is_ipv4() == ipv4) {
+            for neighbour in setup
+                .neighbours
+                .iter()
+                .filter(|found| found.address.is_ipv4() == ipv4)
+            {
                 let address = neighbour.address;
                 writeln!(text, "  neighbor {address} activate")?;
                 if ipv4 && !setup.refused.is_empty() {
@@ -125,29 +138,45 @@ impl Speaker for Frr {
         let hop = hops.iter().find(|hop| hop["used"] == true).or(hops.first());
         let numbers = path["aspath"]["string"].as_str().unwrap_or_default();
         Ok(Some(Seen {
-            next_hop: hop.and_then(|hop| hop["ip"].as_str()).unwrap_or_default().to_owned(),
-            as_path: numbers.split(' ').filter_map(|number| number.parse().ok()).collect(),
-            large: path["largeCommunity"]["string"].as_str().unwrap_or_default().to_owned(),
+            next_hop: hop
+                .and_then(|hop| hop["ip"].as_str())
+                .unwrap_or_default()
+                .to_owned(),
+            as_path: numbers
+                .split(' ')
+                .filter_map(|number| number.parse().ok())
+                .collect(),
+            large: path["largeCommunity"]["string"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
             originator: path["originatorId"].as_str().unwrap_or_default().to_owned(),
             clusters: texts(&path["clusterList"]["list"]),
         }))
     }
 
     fn refresh(&self, site: &Site, neighbour: IpAddr) -> Result<bool> {
-        Self::ask(site, &format!("clear bgp {} {neighbour} soft in", family(neighbour.is_ipv4())))?;
+        Self::ask(
+            site,
+            &format!("clear bgp {} {neighbour} soft in", family(neighbour.is_ipv4())),
+        )?;
         Ok(true)
     }
 
     fn received(&self, site: &Site, neighbour: IpAddr) -> Result<u64> {
         let answer = Self::neighbour(site, neighbour)?;
-        answer["messageStats"]["updatesRecv"].as_u64().with_context(|| format!("no count: {answer:#}"))
+        answer["messageStats"]["updatesRecv"]
+            .as_u64()
+            .with_context(|| format!("no count: {answer:#}"))
     }
 
     fn withdrawals(&self, site: &Site, prefix: IpNet) -> Result<usize> {
         let log = site.log();
         let of_prefix = log.lines().filter(|line| line.contains(&format!(" {prefix} ")));
         // Both what peers take back and what this one takes back of other peers.
-        Ok(of_prefix.filter(|line| line.contains("withdrawn") || line.contains("unreachable")).count())
+        Ok(of_prefix
+            .filter(|line| line.contains("withdrawn") || line.contains("unreachable"))
+            .count())
     }
 
     fn pause(&self, _site: &Site) -> Result<bool> {

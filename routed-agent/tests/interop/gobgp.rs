@@ -32,7 +32,10 @@ fn family(ipv4: bool) -> &'static str {
 /// Path attributes by their numbers (RFC 4271, RFC 4456, RFC 8092).
 fn attribute(path: &Value, number: u64) -> &Value {
     let attributes = path["attrs"].as_array().map(Vec::as_slice).unwrap_or_default();
-    attributes.iter().find(|found| found["type"] == number).unwrap_or(&Value::Null)
+    attributes
+        .iter()
+        .find(|found| found["type"] == number)
+        .unwrap_or(&Value::Null)
 }
 
 impl Speaker for GoBgp {
@@ -94,9 +97,15 @@ impl Speaker for GoBgp {
     }
 
     fn command(&self, site: &Site, again: bool) -> Vec<String> {
-        let mut command: Vec<String> = ["/usr/bin/env", "gobgpd", "--api-hosts", "127.0.0.1:50051", "--pprof-disable"]
-            .map(Into::into)
-            .into();
+        let mut command: Vec<String> = [
+            "/usr/bin/env",
+            "gobgpd",
+            "--api-hosts",
+            "127.0.0.1:50051",
+            "--pprof-disable",
+        ]
+        .map(Into::into)
+        .into();
         command.extend(["--log-plain".into(), "-l".into(), "debug".into()]);
         command.extend(["-f".into(), site.file("gobgpd.toml")]);
         if again {
@@ -110,7 +119,10 @@ impl Speaker for GoBgp {
         for prefix in &setup.routes {
             let of = family(prefix.addr().is_ipv4());
             let text = prefix.to_string();
-            site.ask("gobgp", &["global", "rib", "add", "-a", of, &text, "large-community", &large])?;
+            site.ask(
+                "gobgp",
+                &["global", "rib", "add", "-a", of, &text, "large-community", &large],
+            )?;
         }
         let gobgp = ["/usr/bin/env", "gobgp", "monitor", "global", "rib", "-a", "ipv4"].map(Into::into);
         site.start("monitor", &gobgp).map(Some)
@@ -128,27 +140,52 @@ impl Speaker for GoBgp {
     fn seen(&self, site: &Site, prefix: IpNet) -> Result<Option<Seen>> {
         let of = family(prefix.addr().is_ipv4());
         let answer = Self::json(site, &["global", "rib", "-a", of])?;
-        let Some(path) = answer[prefix.to_string()].as_array().and_then(|paths| paths.first()) else {
+        let Some(path) = answer[prefix.to_string()]
+            .as_array()
+            .and_then(|paths| paths.first())
+        else {
             return Ok(None);
         };
-        let segments = attribute(path, 2)["as_paths"].as_array().cloned().unwrap_or_default();
-        let numbers = segments.iter().flat_map(|segment| segment["asns"].as_array().cloned().unwrap_or_default());
-        let large = attribute(path, 32)["value"].as_array().cloned().unwrap_or_default();
+        let segments = attribute(path, 2)["as_paths"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let numbers = segments
+            .iter()
+            .flat_map(|segment| segment["asns"].as_array().cloned().unwrap_or_default());
+        let large = attribute(path, 32)["value"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let large: Vec<String> = large
             .iter()
             .map(|value| format!("{}:{}:{}", value["ASN"], value["LocalData1"], value["LocalData2"]))
             .collect();
         let hop = match attribute(path, 14)["nexthop"].as_str() {
             Some(hop) => hop.to_owned(),
-            None => attribute(path, 3)["nexthop"].as_str().unwrap_or_default().to_owned(),
+            None => attribute(path, 3)["nexthop"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
         };
-        let clusters = attribute(path, 10)["value"].as_array().cloned().unwrap_or_default();
+        let clusters = attribute(path, 10)["value"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         Ok(Some(Seen {
             next_hop: hop,
-            as_path: numbers.filter_map(|number| number.as_u64()?.try_into().ok()).collect(),
+            as_path: numbers
+                .filter_map(|number| number.as_u64()?.try_into().ok())
+                .collect(),
             large: large.join(" "),
-            originator: attribute(path, 9)["value"].as_str().unwrap_or_default().to_owned(),
-            clusters: clusters.iter().filter_map(|text| text.as_str().map(Into::into)).collect(),
+            originator: attribute(path, 9)["value"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            clusters: clusters
+                .iter()
+                .filter_map(|text| text.as_str().map(Into::into))
+                .collect(),
         }))
     }
 
@@ -169,6 +206,11 @@ impl Speaker for GoBgp {
         let log = fs::read_to_string(site.folder.join("monitor")).unwrap_or_default();
         let of_prefix = log.lines().filter(|line| line.contains(&prefix.to_string()));
         Ok(of_prefix.filter(|line| line.contains("DELROUTE")).count())
+    }
+
+    fn keeps_own_routes(&self) -> bool {
+        // They are told by its command line, after the sessions are up and often after its End-of-RIB.
+        false
     }
 
     fn pause(&self, _site: &Site) -> Result<bool> {

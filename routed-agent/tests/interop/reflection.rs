@@ -57,9 +57,15 @@ fn node_reflects_for(make: Make) -> Result<()> {
     daemon.until_up(v4(11), true)?;
     let (own, client) = (world.block(0, true)?, world.block(1, true)?);
     let seen = daemon.until_seen(own, |_| true)?;
-    ensure!(seen.next_hop == v4(11).to_string() && seen.clusters.is_empty(), "{seen:?}");
+    ensure!(
+        seen.next_hop == v4(11).to_string() && seen.clusters.is_empty(),
+        "{seen:?}"
+    );
     let seen = daemon.until_seen(client, |_| true)?;
-    ensure!(seen.next_hop == v4(12).to_string(), "reflectors leave the next hop alone: {seen:?}");
+    ensure!(
+        seen.next_hop == v4(12).to_string(),
+        "reflectors leave the next hop alone: {seen:?}"
+    );
     ensure!(seen.originator == v4(12).to_string(), "{seen:?}");
     ensure!(seen.clusters == ["244.0.0.9"], "{seen:?}");
     // The other way: the daemon's route is at the other client.

@@ -45,18 +45,28 @@ fn setup(number: u8, local_as: u32, password: Option<&'static str>, routes: &[&s
 fn row(world: &World, address: IpAddr) -> Result<Value> {
     let answer = world.agents[0].ask("/v1/peers")?;
     let peers = answer["peers"].as_array().cloned().unwrap_or_default();
-    let found = peers.into_iter().find(|peer| peer["address"] == address.to_string());
+    let found = peers
+        .into_iter()
+        .find(|peer| peer["address"] == address.to_string());
     Ok(found.unwrap_or_default())
 }
 
 fn until_kernel_route(world: &World, start: &str) -> Result<()> {
-    let family = if start.contains("fd00") { Family::Ipv6 } else { Family::Ipv4 };
+    let family = if start.contains("fd00") {
+        Family::Ipv6
+    } else {
+        Family::Ipv4
+    };
     let mut last = Vec::new();
     let found = eventually(SOON, || {
         last = view::routes(world.agents[0].host().place(), family).ok()?;
         last.iter().any(|route| route.starts_with(start)).then_some(())
     });
-    ensure!(found.is_some(), "no {start}: {last:#?}\n{}", world.agents[0].log());
+    ensure!(
+        found.is_some(),
+        "no {start}: {last:#?}\n{}",
+        world.agents[0].log()
+    );
     Ok(())
 }
 
@@ -64,18 +74,32 @@ fn all_kinds(make: Make) -> Result<()> {
     if !make.is_here() {
         return Ok(());
     }
-    let mut world = World::new(1, &[("AS", &OWN.to_string())])?;
+    let mut world = World::new(2, &[("AS", &OWN.to_string())])?;
     let secrets = world.folder("secrets/bgp")?;
     std::fs::write(secrets.join("key"), "sesame\n")?;
+    std::fs::write(secrets.join("other"), "open\n")?;
     let secrets = world.folder("secrets")?.display().to_string();
-    world.agents[0].set("CALICO_SECRETS_DIR", &secrets);
+    for agent in &mut world.agents {
+        agent.set("CALICO_SECRETS_DIR", &secrets);
+    }
     let internal = Daemon::start(
         &world,
         make,
         setup(2, OWN, None, &["172.30.0.0/16", "fd00:30::/64"]),
     )?;
-    let mut external = setup(3, OTHER, Some("sesame"), &["172.31.0.0/16", "172.29.0.0/16", "fd00:31::/64"]);
+    let mut external = setup(
+        3,
+        OTHER,
+        Some("sesame"),
+        &["172.31.0.0/16", "172.29.0.0/16", "fd00:31::/64"],
+    );
     external.refused.push(net(EXTRA));
+    // The second node will have another password.
+    let stranger = Neighbour {
+        address: v4(12),
+        ..external.neighbours[0].clone()
+    };
+    external.neighbours.push(stranger);
     let external = Daemon::start(&world, make, external)?;
     world.apply(
         Kind::BgpFilter,
@@ -95,8 +119,12 @@ fn all_kinds(make: Make) -> Result<()> {
     )?;
     let peers = |daemon: &Daemon, peer_as: u32, password: Value| -> Result<()> {
         for address in daemon.addresses() {
-            let name = format!("peer{}{}", daemon.number, if address.is_ipv4() { "v4" } else { "v6" });
-            let mut spec = json!({ "peerIP": address.to_string(), "asNumber": peer_as, "filters": ["edge"] });
+            let name = format!(
+                "peer{}{}",
+                daemon.number,
+                if address.is_ipv4() { "v4" } else { "v6" }
+            );
+            let mut spec = json!({ "node": "node1", "peerIP": address.to_string(), "asNumber": peer_as, "filters": ["edge"] });
             if !password.is_null() {
                 spec["password"] = password.clone();
             }
@@ -105,7 +133,19 @@ fn all_kinds(make: Make) -> Result<()> {
         Ok(())
     };
     peers(&internal, OWN, Value::Null)?;
-    peers(&external, OTHER, json!({ "secretKeyRef": { "name": "bgp", "key": "key" } }))?;
+    peers(
+        &external,
+        OTHER,
+        json!({ "secretKeyRef": { "name": "bgp", "key": "key" } }),
+    )?;
+    world.apply(
+        Kind::BgpPeer,
+        "stranger",
+        &json!({
+            "node": "node2", "peerIP": v4(3).to_string(), "asNumber": OTHER,
+            "password": { "secretKeyRef": { "name": "bgp", "key": "other" } },
+        }),
+    )?;
     world.start()?;
     let agent = &world.agents[0];
     agent.until_peers(4)?;
@@ -139,12 +179,22 @@ fn all_kinds(make: Make) -> Result<()> {
     // Filters: ours keeps a route out of the kernel.
     let refused = agent.ask("/v1/routes?prefix=172.29.0.0/16")?;
     ensure!(refused["routes"][0]["used"] == false, "{refused:#}");
-    ensure!(!agent.routes()?.iter().any(|route| route.starts_with("172.29.")), "filtered");
+    ensure!(
+        !agent.routes()?.iter().any(|route| route.starts_with("172.29.")),
+        "filtered"
+    );
     // The daemon's: its twin of our AS takes what it does not.
     let extra = world.extra(0, EXTRA)?;
     internal.until_seen(extra, |_| true)?;
     ensure!(external.seen(extra)?.is_none(), "filtered by the daemon");
-    refreshes(&world, &[&internal, &external], &blocks)
+    refreshes(&world, &[&internal, &external], &blocks)?;
+    // Nobody comes in with another password.
+    let stranger = world.agents[1].until("/v1/peers", |answer| {
+        answer["peers"][0]["counters"]["failures"].as_u64() > Some(0)
+    })?;
+    ensure!(stranger["peers"][0]["counters"]["ups"] == 0, "{stranger:#}");
+    ensure!(!external.is_up(v4(12))?, "another password is taken");
+    Ok(())
 }
 
 /// Each daemon asks for the routes again, and gets them; no session notices.
@@ -169,7 +219,10 @@ fn refreshes(world: &World, daemons: &[&Daemon], blocks: &[IpNet]) -> Result<()>
             daemon.until_seen(*block, |_| true)?;
             ensure!(daemon.is_up(own)?, "the session stays");
             let after = row(world, address)?;
-            ensure!(after["counters"]["ups"] == before["counters"]["ups"], "{before:#} {after:#}");
+            ensure!(
+                after["counters"]["ups"] == before["counters"]["ups"],
+                "{before:#} {after:#}"
+            );
         }
     }
     Ok(())
