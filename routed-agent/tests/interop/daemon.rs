@@ -87,6 +87,10 @@ pub(crate) trait Speaker: Send + Sync {
     fn received(&self, at: &Site, neighbour: IpAddr) -> Result<u64>;
     /// How many withdrawals its log has of a prefix.
     fn withdrawals(&self, at: &Site, prefix: IpNet) -> Result<usize>;
+    /// Whether its own routes are there again before it says that it has told all it has.
+    fn keeps_own_routes(&self) -> bool {
+        true
+    }
     /// Ends a process such that peers wait for it; `false`: it is to be killed.
     fn pause(&self, at: &Site) -> Result<bool>;
 }
@@ -248,6 +252,11 @@ impl Daemon {
     /// See [`Speaker::withdrawals`].
     pub(crate) fn withdrawals(&self, prefix: IpNet) -> Result<usize> {
         self.speaker.withdrawals(&self.site, prefix)
+    }
+
+    /// See [`Speaker::keeps_own_routes`].
+    pub(crate) fn keeps_own_routes(&self) -> bool {
+        self.speaker.keeps_own_routes()
     }
 
     /// Ends such that peers wait for it, and comes back.

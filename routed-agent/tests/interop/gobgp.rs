@@ -208,6 +208,11 @@ impl Speaker for GoBgp {
         Ok(of_prefix.filter(|line| line.contains("DELROUTE")).count())
     }
 
+    fn keeps_own_routes(&self) -> bool {
+        // They are told by its command line, after the sessions are up and often after its End-of-RIB.
+        false
+    }
+
     fn pause(&self, _site: &Site) -> Result<bool> {
         Ok(false)
     }

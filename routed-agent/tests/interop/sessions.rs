@@ -74,11 +74,14 @@ fn all_kinds(make: Make) -> Result<()> {
     if !make.is_here() {
         return Ok(());
     }
-    let mut world = World::new(1, &[("AS", &OWN.to_string())])?;
+    let mut world = World::new(2, &[("AS", &OWN.to_string())])?;
     let secrets = world.folder("secrets/bgp")?;
     std::fs::write(secrets.join("key"), "sesame\n")?;
+    std::fs::write(secrets.join("other"), "open\n")?;
     let secrets = world.folder("secrets")?.display().to_string();
-    world.agents[0].set("CALICO_SECRETS_DIR", &secrets);
+    for agent in &mut world.agents {
+        agent.set("CALICO_SECRETS_DIR", &secrets);
+    }
     let internal = Daemon::start(
         &world,
         make,
@@ -91,6 +94,12 @@ fn all_kinds(make: Make) -> Result<()> {
         &["172.31.0.0/16", "172.29.0.0/16", "fd00:31::/64"],
     );
     external.refused.push(net(EXTRA));
+    // The second node will have another password.
+    let stranger = Neighbour {
+        address: v4(12),
+        ..external.neighbours[0].clone()
+    };
+    external.neighbours.push(stranger);
     let external = Daemon::start(&world, make, external)?;
     world.apply(
         Kind::BgpFilter,
@@ -115,7 +124,7 @@ fn all_kinds(make: Make) -> Result<()> {
                 daemon.number,
                 if address.is_ipv4() { "v4" } else { "v6" }
             );
-            let mut spec = json!({ "peerIP": address.to_string(), "asNumber": peer_as, "filters": ["edge"] });
+            let mut spec = json!({ "node": "node1", "peerIP": address.to_string(), "asNumber": peer_as, "filters": ["edge"] });
             if !password.is_null() {
                 spec["password"] = password.clone();
             }
@@ -128,6 +137,14 @@ fn all_kinds(make: Make) -> Result<()> {
         &external,
         OTHER,
         json!({ "secretKeyRef": { "name": "bgp", "key": "key" } }),
+    )?;
+    world.apply(
+        Kind::BgpPeer,
+        "stranger",
+        &json!({
+            "node": "node2", "peerIP": v4(3).to_string(), "asNumber": OTHER,
+            "password": { "secretKeyRef": { "name": "bgp", "key": "other" } },
+        }),
     )?;
     world.start()?;
     let agent = &world.agents[0];
@@ -170,7 +187,14 @@ fn all_kinds(make: Make) -> Result<()> {
     let extra = world.extra(0, EXTRA)?;
     internal.until_seen(extra, |_| true)?;
     ensure!(external.seen(extra)?.is_none(), "filtered by the daemon");
-    refreshes(&world, &[&internal, &external], &blocks)
+    refreshes(&world, &[&internal, &external], &blocks)?;
+    // Nobody comes in with another password.
+    let stranger = world.agents[1].until("/v1/peers", |answer| {
+        answer["peers"][0]["counters"]["failures"].as_u64() > Some(0)
+    })?;
+    ensure!(stranger["peers"][0]["counters"]["ups"] == 0, "{stranger:#}");
+    ensure!(!external.is_up(v4(12))?, "another password is taken");
+    Ok(())
 }
 
 /// Each daemon asks for the routes again, and gets them; no session notices.
