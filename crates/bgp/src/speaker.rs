@@ -32,7 +32,7 @@ use ipnet::IpNet;
 pub use config::{NextHopMode, NextHopState, Origination, OwnAddresses, PeerConfig, Policies, SpeakerConfig};
 pub use event::Output;
 pub use peer::Counters;
-pub use status::{PeerStatus, RouteView};
+pub use status::{FamilyStatus, PeerStatus, RouteView};
 
 use crate::{
     family::{Family, FamilySet},

@@ -166,13 +166,16 @@ impl Member {
         })
     }
 
-    /// Waits until sessions with this many peers are up.
+    /// Waits until sessions with this many peers are up and both sides have told each other everything.
     pub fn until_peers(&self, count: usize) -> Result<Value> {
         self.until("/v1/peers", |answer| {
             let peers = answer["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
             let complete = |peer: &&Value| {
                 let families = peer["families"].as_array().map(Vec::as_slice).unwrap_or_default();
-                peer["session"] == "Established" && families.iter().all(|family| family["endOfRib"] == true)
+                peer["session"] == "Established"
+                    && families
+                        .iter()
+                        .all(|family| family["endOfRib"] == true && family["told"] == true)
             };
             peers.iter().filter(complete).count() >= count
         })

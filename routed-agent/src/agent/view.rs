@@ -225,8 +225,9 @@ impl Core {
                 "session": state(status.state),
                 "upSeconds": since,
                 "lastDown": status.last_down.map(|(time, reason)| json!({ "secondsAgo": (now.saturating_sub(*time)).as_secs(), "reason": reason })),
-                "families": status.families.iter().map(|(family, received, refused, announced, complete)| json!({
-                    "family": family.to_string(), "received": received, "refused": refused, "announced": announced, "endOfRib": complete,
+                "families": status.families.iter().map(|family| json!({
+                    "family": family.family.to_string(), "received": family.received, "refused": family.refused,
+                    "announced": family.announced, "endOfRib": family.end_of_rib, "told": family.told,
                 })).collect::<Vec<_>>(),
                 "holdSeconds": status.negotiated.map(|agreed| agreed.hold_time.as_secs()),
                 "counters": {
@@ -422,7 +423,7 @@ impl Core {
             let count = status
                 .families
                 .iter()
-                .map(|(_, received, refused, ..)| received - refused)
+                .map(|family| family.received.saturating_sub(family.refused))
                 .sum();
             Some((format!("{{peer=\"{}\"}}", peer.address), count))
         });

@@ -70,6 +70,7 @@ fn until_kernel_route(world: &World, start: &str) -> Result<()> {
     Ok(())
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 fn all_kinds(make: Make) -> Result<()> {
     if !make.is_here() {
         return Ok(());

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Counters, PeerConfig, Speaker};
+use super::{Counters, PeerConfig, Speaker, peer::Owed};
 use crate::{
     attributes::Attributes,
     family::Family,
@@ -33,8 +33,25 @@ pub struct PeerStatus<'a> {
     pub begin_again: Option<Time>,
     /// What has passed.
     pub counters: Counters,
-    /// By family: paths received, refused by policy, prefixes announced, whether all its routes are there.
-    pub families: Vec<(Family, usize, usize, usize, bool)>,
+    /// By family, those that are agreed on or have paths.
+    pub families: Vec<FamilyStatus>,
+}
+
+/// A family of a peer as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FamilyStatus {
+    /// Which.
+    pub family: Family,
+    /// Paths that the peer has sent.
+    pub received: usize,
+    /// Those of them that policy, or a loop, has refused.
+    pub refused: usize,
+    /// Prefixes that it is told, or about to be told.
+    pub announced: usize,
+    /// It has sent all its routes.
+    pub end_of_rib: bool,
+    /// It has been told everything, and that this is all.
+    pub told: bool,
 }
 
 /// A path as it is now.
@@ -68,9 +85,15 @@ impl Speaker {
                 .member
                 .as_ref()
                 .and_then(|member| self.groups.get(&member.group));
-            (state.received > 0 || group.is_some()).then(|| {
-                let announced = group.map_or(0, |group| group.rib.announced());
-                (family, state.received, state.refused, announced, state.end_of_rib)
+            (state.received > 0 || group.is_some()).then(|| FamilyStatus {
+                family,
+                received: state.received,
+                refused: state.refused,
+                announced: group.map_or(0, |group| group.rib.announced()),
+                end_of_rib: state.end_of_rib,
+                told: (state.member.as_ref().zip(group)).is_some_and(|(member, group)| {
+                    member.owed == Owed::Nothing && !group.rib.has_news(member.cursor)
+                }),
             })
         });
         Some(PeerStatus {
