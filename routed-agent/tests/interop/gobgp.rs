@@ -124,7 +124,20 @@ impl Speaker for GoBgp {
                 &["global", "rib", "add", "-a", of, &text, "large-community", &large],
             )?;
         }
-        let gobgp = ["/usr/bin/env", "gobgp", "monitor", "global", "rib", "-a", "ipv4"].map(Into::into);
+        let ipv4 = setup
+            .neighbours
+            .first()
+            .is_none_or(|found| found.address.is_ipv4());
+        let gobgp = [
+            "/usr/bin/env",
+            "gobgp",
+            "monitor",
+            "global",
+            "rib",
+            "-a",
+            family(ipv4),
+        ]
+        .map(Into::into);
         site.start("monitor", &gobgp).map(Some)
     }
 
