@@ -150,6 +150,11 @@ impl Speaker for GoBgp {
         Ok(shown.contains("BGP state = ESTABLISHED"))
     }
 
+    fn said_restarted(&self, site: &Site, neighbour: IpAddr) -> Result<bool> {
+        let shown = site.ask("gobgp", &["neighbor", &neighbour.to_string()])?;
+        Ok(shown.contains("restart flag set"))
+    }
+
     fn seen(&self, site: &Site, prefix: IpNet) -> Result<Option<Seen>> {
         let of = family(prefix.addr().is_ipv4());
         let answer = Self::json(site, &["global", "rib", "-a", of])?;

@@ -179,6 +179,10 @@ impl Pair {
         );
         watched
             .with_context(|| format!("{signal}: {}\n{}", self.world.agents[0].log(), daemon.site.log()))?;
+        ensure!(
+            self.daemon.said_restarted(own)?,
+            "the daemon was not told of a restart"
+        );
         self.settle()?;
         let after = self.withdrawals()?;
         ensure!(
@@ -259,6 +263,8 @@ fn between_two_nodes(make: Make, family: Family) -> Result<()> {
         reflected["routes"][0]["nextHop"] == pair.address(0).to_string(),
         "{reflected:#}"
     );
+    let first = pair.daemon.said_restarted(pair.address(0))?;
+    ensure!(!first, "a first start is no restart");
     pair.agent_restarts(Signal::SIGTERM)?;
     pair.agent_restarts(Signal::SIGKILL)?;
     pair.daemon_restarts()?;
