@@ -87,6 +87,8 @@ pub(super) struct Core {
     pub(super) complete: bool,
     begun: bool,
     registered: bool,
+    /// The speaker waits for nobody any more; what it has selected may not be planned yet.
+    converged: bool,
     policies: BTreeMap<(Vec<String>, bool), PolicyPair>,
     choices: Choices,
     told_habits: Option<Habits>,
@@ -144,6 +146,7 @@ impl Core {
             complete: false,
             begun: false,
             registered: false,
+            converged: false,
             policies: BTreeMap::new(),
             choices,
             told_habits: None,
@@ -272,12 +275,16 @@ impl Core {
             let outputs = self.speaker.take_outputs();
             let changes = self.speaker.take_changes();
             if outputs.is_empty() && changes.is_empty() {
-                return;
+                break;
             }
             for output in outputs {
                 self.take_output(output);
             }
             self.plan_bgp(&changes);
+        }
+        // The last routes may have come with the End-of-RIB: leftovers go after they are in place, not before.
+        if std::mem::take(&mut self.converged) {
+            self.set_complete();
         }
     }
 
@@ -328,7 +335,7 @@ impl Core {
                     self.resolve(address, &facts);
                 }
             }
-            Output::Converged => self.set_complete(),
+            Output::Converged => self.converged = true,
             Output::Dial(_)
             | Output::CancelDial(_)
             | Output::Send(..)

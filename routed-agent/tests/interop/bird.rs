@@ -128,6 +128,11 @@ impl Speaker for Bird {
         Ok(Self::ask(site, &format!("show protocols {}", protocol(neighbour)))?.contains("Established"))
     }
 
+    fn said_restarted(&self, site: &Site, neighbour: IpAddr) -> Result<bool> {
+        let shown = Self::ask(site, &format!("show protocols all {}", protocol(neighbour)))?;
+        Ok(shown.contains("Restart recovery"))
+    }
+
     fn seen(&self, site: &Site, prefix: IpNet) -> Result<Option<Seen>> {
         let shown = match Self::ask(site, &format!("show route for {prefix} all")) {
             Ok(shown) => shown,

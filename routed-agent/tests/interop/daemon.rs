@@ -79,6 +79,8 @@ pub(crate) trait Speaker: Send + Sync {
     fn answers(&self, at: &Site) -> bool;
     /// Whether a session is up.
     fn is_up(&self, at: &Site, neighbour: IpAddr) -> Result<bool>;
+    /// Whether the peer's last OPEN said that it had restarted.
+    fn said_restarted(&self, at: &Site, neighbour: IpAddr) -> Result<bool>;
     /// A route, if there is one.
     fn seen(&self, at: &Site, prefix: IpNet) -> Result<Option<Seen>>;
     /// Asks a peer for its routes; `false` if the daemon has no way to.
@@ -215,6 +217,11 @@ impl Daemon {
     /// Whether a session is up.
     pub(crate) fn is_up(&self, neighbour: IpAddr) -> Result<bool> {
         self.speaker.is_up(&self.site, neighbour)
+    }
+
+    /// See [`Speaker::said_restarted`].
+    pub(crate) fn said_restarted(&self, neighbour: IpAddr) -> Result<bool> {
+        self.speaker.said_restarted(&self.site, neighbour)
     }
 
     /// A route, if there is one.

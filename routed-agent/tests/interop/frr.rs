@@ -127,6 +127,10 @@ impl Speaker for Frr {
         Ok(Self::neighbour(site, neighbour)?["bgpState"] == "Established")
     }
 
+    fn said_restarted(&self, site: &Site, neighbour: IpAddr) -> Result<bool> {
+        Ok(Self::neighbour(site, neighbour)?["gracefulRestartInfo"]["rBit"] == true)
+    }
+
     fn seen(&self, site: &Site, prefix: IpNet) -> Result<Option<Seen>> {
         let family = family(prefix.addr().is_ipv4());
         let answer = Self::json(site, &format!("show bgp {family} unicast {prefix} json"))?;

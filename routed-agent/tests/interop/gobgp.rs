@@ -124,7 +124,20 @@ impl Speaker for GoBgp {
                 &["global", "rib", "add", "-a", of, &text, "large-community", &large],
             )?;
         }
-        let gobgp = ["/usr/bin/env", "gobgp", "monitor", "global", "rib", "-a", "ipv4"].map(Into::into);
+        let ipv4 = setup
+            .neighbours
+            .first()
+            .is_none_or(|found| found.address.is_ipv4());
+        let gobgp = [
+            "/usr/bin/env",
+            "gobgp",
+            "monitor",
+            "global",
+            "rib",
+            "-a",
+            family(ipv4),
+        ]
+        .map(Into::into);
         site.start("monitor", &gobgp).map(Some)
     }
 
@@ -135,6 +148,11 @@ impl Speaker for GoBgp {
     fn is_up(&self, site: &Site, neighbour: IpAddr) -> Result<bool> {
         let shown = site.ask("gobgp", &["neighbor", &neighbour.to_string()])?;
         Ok(shown.contains("BGP state = ESTABLISHED"))
+    }
+
+    fn said_restarted(&self, site: &Site, neighbour: IpAddr) -> Result<bool> {
+        let shown = site.ask("gobgp", &["neighbor", &neighbour.to_string()])?;
+        Ok(shown.contains("restart flag set"))
     }
 
     fn seen(&self, site: &Site, prefix: IpNet) -> Result<Option<Seen>> {

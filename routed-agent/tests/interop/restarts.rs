@@ -2,215 +2,301 @@
 //! A daemon as reflector between two nodes, and restarts of either side: nobody's routes go meanwhile (RFC 4724).
 
 use std::{
+    net::IpAddr,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use ipnet::IpNet;
+use kernel::Family;
 use model::Kind;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use testbed::{PATIENCE, cluster::Member};
+use testbed::{PATIENCE, Place, cluster::Member, eventually, view};
 
 use crate::{
-    daemon::{Daemon, Make, Neighbour, Setup},
+    daemon::{Daemon, Make, Neighbour, SOON, Setup},
     support::net,
-    world::{World, v4},
+    world::{World, v4, v6},
 };
 
-/// Withdrawals that an agent has had from its only peer.
-fn withdrawn(agent: &Member) -> Result<Value> {
-    let answer = agent.ask("/v1/peers")?;
-    Ok(answer["peers"][0]["counters"]["withdrawnIn"].clone())
+/// Two nodes that only know the daemon, over sessions of one family.
+struct Pair {
+    world: World,
+    daemon: Daemon,
+    blocks: [IpNet; 2],
+    ground: Ground,
 }
+
+/// What each node's kernel has to have, all the time.
+#[derive(Clone)]
+struct Ground {
+    family: Family,
+    routes: [Vec<String>; 2],
+}
+
+/// What has been seen of withdrawals of the first node's block: in the daemon's log, and at the second node.
+type Withdrawals = (usize, Value);
+
+impl Ground {
+    fn check(&self, place: &Place, node: usize) -> Result<()> {
+        let routes = view::routes(place, self.family)?;
+        for start in &self.routes[node] {
+            ensure!(
+                routes.iter().any(|route| route.starts_with(start)),
+                "node {} has no {start}: {routes:#?}",
+                node + 1
+            );
+        }
+        Ok(())
+    }
+}
+
+/// How often is looked at least, where what goes on is over in no time.
+const LOOKS: u32 = 10;
 
 /// Looks all the time while something goes on; the first thing that was not as it should be.
 fn always(look: impl Fn() -> Result<()> + Sync, action: impl FnOnce() -> Result<()>) -> Result<()> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let watch = scope.spawn(|| -> Result<u32> {
+        let watch = scope.spawn(|| -> Result<()> {
             let mut looks = 0;
-            while !stop.load(Ordering::Relaxed) {
+            while looks < LOOKS || !stop.load(Ordering::Relaxed) {
                 look()?;
                 looks += 1;
-                std::thread::sleep(Duration::from_millis(5));
+                std::thread::sleep(Duration::from_millis(2));
             }
-            Ok(looks)
+            Ok(())
         });
         let done = action();
         stop.store(true, Ordering::Relaxed);
-        let looks = watch.join().map_err(|_| anyhow::anyhow!("the watch panicked"))?;
-        done?;
-        ensure!(looks? > 5, "hardly looked");
-        Ok(())
+        let watched = watch.join().map_err(|_| anyhow::anyhow!("the watch panicked"))?;
+        done.and(watched)
     })
 }
 
-fn has_routes(agent: &Member, wanted: &[String]) -> Result<()> {
-    let routes = agent.routes()?;
-    for start in wanted {
-        ensure!(
-            routes.iter().any(|route| route.starts_with(start)),
-            "{} lost {start}: {routes:#?}\n{}",
-            agent.name(),
-            agent.log()
-        );
+impl Pair {
+    fn address(&self, node: usize) -> IpAddr {
+        address(self.ground.family, [11, 12][node])
     }
-    Ok(())
-}
 
-#[expect(clippy::too_many_lines, reason = "one story, told in order")]
-fn between_two_nodes(make: Make) -> Result<()> {
-    if !make.is_here() {
-        return Ok(());
+    fn start(make: Make, family: Family) -> Result<Self> {
+        let mut world = World::new(2, &[])?;
+        let client = |number: u8| Neighbour {
+            address: address(family, number),
+            peer_as: 64512,
+            password: None,
+            client: true,
+        };
+        let own = net(if family == Family::Ipv4 {
+            "172.30.0.0/16"
+        } else {
+            "fd00:30::/64"
+        });
+        let reflector = address(family, 2);
+        let daemon = Daemon::start(
+            &world,
+            make,
+            Setup {
+                number: 2,
+                local_as: 64512,
+                neighbours: vec![client(11), client(12)],
+                routes: vec![own],
+                refused: Vec::new(),
+                more: String::new(),
+            },
+        )?;
+        world.apply(
+            Kind::BgpPeer,
+            "reflector",
+            &json!({ "peerIP": reflector.to_string(), "asNumber": 64512 }),
+        )?;
+        world.start()?;
+        let is_v4 = family == Family::Ipv4;
+        let blocks = [world.block(0, is_v4)?, world.block(1, is_v4)?];
+        let routes = [(1, 12), (0, 11)].map(|(other, number)| {
+            vec![
+                format!("{own} via {reflector} dev eth1"),
+                format!("{} via {} dev eth1", blocks[other], address(family, number)),
+            ]
+        });
+        Ok(Self {
+            world,
+            daemon,
+            blocks,
+            ground: Ground { family, routes },
+        })
     }
-    let mut world = World::new(2, &[])?;
-    let client = |number: u8| Neighbour {
-        address: v4(number),
-        peer_as: 64512,
-        password: None,
-        client: true,
-    };
-    let mut daemon = Daemon::start(
-        &world,
-        make,
-        Setup {
-            number: 2,
-            local_as: 64512,
-            neighbours: vec![client(11), client(12)],
-            routes: vec![net("172.30.0.0/16")],
-            refused: Vec::new(),
-            more: String::new(),
-        },
-    )?;
-    world.apply(
-        Kind::BgpPeer,
-        "reflector",
-        &json!({ "peerIP": v4(2).to_string(), "asNumber": 64512 }),
-    )?;
-    world.start()?;
-    let blocks = [world.block(0, true)?, world.block(1, true)?];
-    let wanted = |own: usize| {
-        let other = 1 - own;
-        let number = [11, 12][other];
-        vec![
-            "172.30.0.0/16 via 10.1.0.2 dev eth1".to_owned(),
-            format!("{} via {} dev eth1", blocks[other], v4(number)),
-        ]
-    };
-    let settle = |world: &World, daemon: &Daemon| -> Result<()> {
-        for (own, agent) in world.agents.iter().enumerate() {
+
+    /// Waits until all know all.
+    fn settle(&self) -> Result<()> {
+        for (node, agent) in self.world.agents.iter().enumerate() {
             agent.until_peers(1)?;
-            daemon.until_up(v4([11, 12][own]), true)?;
-            daemon.until_seen(blocks[own], |seen| seen.next_hop == v4([11, 12][own]).to_string())?;
-            for route in wanted(own) {
-                agent.until_route(&route)?;
+            let own = self.address(node);
+            self.daemon.until_up(own, true)?;
+            self.daemon
+                .until_seen(self.blocks[node], |seen| seen.next_hop == own.to_string())?;
+            let place = agent.host().place();
+            if eventually(SOON, || self.ground.check(place, node).ok()).is_none() {
+                self.ground.check(place, node).with_context(|| agent.log())?;
             }
         }
         Ok(())
-    };
-    settle(&world, &daemon)?;
-    let reflected = world.agents[1].ask(&format!("/v1/routes?prefix={}", blocks[0]))?;
-    ensure!(
-        reflected["routes"][0]["nextHop"] == v4(11).to_string(),
-        "{reflected:#}"
-    );
-    // The agent restarts: the daemon and whoever is behind it see nothing of it.
-    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        let before = (daemon.withdrawals(blocks[0])?, withdrawn(&world.agents[1])?);
-        let (restarting, other) = world.agents.split_at_mut(1);
-        let (agent, other) = (&mut restarting[0], &other[0]);
-        let place = agent.host().place().clone();
-        always(
+    }
+
+    fn withdrawals(&self) -> Result<Withdrawals> {
+        let answer = self.world.agents[1].ask("/v1/peers")?;
+        let at_node = answer["peers"][0]["counters"]["withdrawnIn"].clone();
+        Ok((self.daemon.withdrawals(self.blocks[0])?, at_node))
+    }
+
+    /// The first node's agent restarts: neither the daemon nor who is behind it, nor any kernel, loses anything.
+    fn agent_restarts(&mut self, signal: Signal) -> Result<()> {
+        let before = self.withdrawals()?;
+        let own = self.address(0);
+        let places: Vec<Place> = self
+            .world
+            .agents
+            .iter()
+            .map(|agent| agent.host().place().clone())
+            .collect();
+        let (daemon, ground, block) = (&self.daemon, &self.ground, self.blocks[0]);
+        let agent: &mut Member = &mut self.world.agents[0];
+        let watched = always(
             || {
-                ensure!(
-                    daemon.seen(blocks[0])?.is_some(),
-                    "the daemon has lost {}",
-                    blocks[0]
-                );
-                has_routes(other, &wanted(1))?;
-                let routes = testbed::view::routes(&place, kernel::Family::Ipv4)?;
-                for start in wanted(0) {
-                    ensure!(
-                        routes.iter().any(|route| route.starts_with(&start)),
-                        "lost {start}"
-                    );
-                }
-                Ok(())
+                ensure!(daemon.seen(block)?.is_some(), "the daemon has lost {block}");
+                ground.check(&places[0], 0)?;
+                ground.check(&places[1], 1)
             },
             || {
                 agent.end(signal)?;
-                daemon.until_up(v4(11), false)?;
+                daemon.until_up(own, false)?;
                 agent.start()?;
                 agent.until_peers(1)?;
-                daemon.until_up(v4(11), true)
+                daemon.until_up(own, true)
             },
-        )
-        .with_context(|| format!("{signal}: {}\n{}", world.agents[0].log(), daemon.site.log()))?;
-        settle(&world, &daemon)?;
-        let after = (daemon.withdrawals(blocks[0])?, withdrawn(&world.agents[1])?);
+        );
+        watched
+            .with_context(|| format!("{signal}: {}\n{}", self.world.agents[0].log(), daemon.site.log()))?;
+        ensure!(
+            self.daemon.said_restarted(own)?,
+            "the daemon was not told of a restart"
+        );
+        self.settle()?;
+        let after = self.withdrawals()?;
         ensure!(
             before == after,
             "{signal}: {before:?} {after:?}\n{}",
-            daemon.site.log()
+            self.daemon.site.log()
         );
+        Ok(())
     }
-    // The daemon restarts: our kernels' routes from it stay.
-    let agents = &world.agents;
-    let first = usize::from(!daemon.keeps_own_routes());
-    always(
-        || {
-            has_routes(&agents[0], &wanted(0)[first..])?;
-            has_routes(&agents[1], &wanted(1)[first..])
-        },
-        || {
-            daemon.restart(|| {
-                for agent in agents {
-                    agent.until("/v1/peers", |answer| {
-                        answer["peers"][0]["session"] != "Established"
-                    })?;
-                }
-                Ok(())
-            })?;
-            for agent in agents {
-                agent.until_peers(1)?;
+
+    /// The daemon restarts: our kernels' routes from it stay, and nothing stale is left at the end.
+    fn daemon_restarts(&mut self) -> Result<()> {
+        let mut ground = self.ground.clone();
+        if !self.daemon.keeps_own_routes() {
+            for routes in &mut ground.routes {
+                routes.remove(0);
             }
-            Ok(())
-        },
-    )
-    .with_context(|| format!("{}\n{}", world.agents[0].log(), world.agents[1].log()))?;
-    settle(&world, &daemon)?;
-    for agent in &world.agents {
-        let routes = agent.ask("/v1/routes")?;
-        let routes = routes["routes"].as_array().context("routes")?;
-        ensure!(routes.iter().all(|route| route["stale"] == false), "{routes:#?}");
+        }
+        let agents = &self.world.agents;
+        let daemon = &mut self.daemon;
+        let watched = always(
+            || {
+                ground.check(agents[0].host().place(), 0)?;
+                ground.check(agents[1].host().place(), 1)
+            },
+            || {
+                daemon.restart(|| {
+                    for agent in agents {
+                        agent.until("/v1/peers", |answer| {
+                            answer["peers"][0]["session"] != "Established"
+                        })?;
+                    }
+                    Ok(())
+                })?;
+                agents.iter().try_for_each(|agent| agent.until_peers(1).map(drop))
+            },
+        );
+        watched.with_context(|| format!("{}\n{}", agents[0].log(), agents[1].log()))?;
+        self.settle()?;
+        for agent in &self.world.agents {
+            let routes = agent.ask("/v1/routes")?;
+            let routes = routes["routes"].as_array().context("routes")?;
+            ensure!(routes.iter().all(|route| route["stale"] == false), "{routes:#?}");
+        }
+        Ok(())
     }
-    // What leaves is seen to go: the counts above would have shown it.
-    let before = (daemon.withdrawals(blocks[0])?, withdrawn(&world.agents[1])?);
-    world.agents[0].agent_command(["leave"]).succeed(PATIENCE)?;
-    world.agents[0].until_ended()?;
-    daemon.until_gone(blocks[0])?;
-    world.agents[1].until_no_route(&blocks[0].to_string())?;
-    let after = (daemon.withdrawals(blocks[0])?, withdrawn(&world.agents[1])?);
+
+    /// What leaves is seen to go: the same counts show it.
+    fn agent_leaves(&mut self) -> Result<()> {
+        let before = self.withdrawals()?;
+        self.world.agents[0].agent_command(["leave"]).succeed(PATIENCE)?;
+        self.world.agents[0].until_ended()?;
+        self.daemon.until_gone(self.blocks[0])?;
+        let more = eventually(SOON, || {
+            let after = self.withdrawals().ok()?;
+            (before.0 < after.0 && before.1 != after.1).then_some(())
+        });
+        more.with_context(|| format!("{before:?} {:?}", self.withdrawals().ok()))
+    }
+}
+
+fn address(family: Family, number: u8) -> IpAddr {
+    match family {
+        Family::Ipv4 => v4(number),
+        Family::Ipv6 => v6(number),
+    }
+}
+
+fn between_two_nodes(make: Make, family: Family) -> Result<()> {
+    if !make.is_here() {
+        return Ok(());
+    }
+    let mut pair = Pair::start(make, family)?;
+    pair.settle()?;
+    let path = format!("/v1/routes?prefix={}", pair.blocks[0]);
+    let reflected = pair.world.agents[1].ask(&path)?;
     ensure!(
-        before.0 < after.0 && before.1 != after.1,
-        "{before:?} {after:?}\n{}",
-        daemon.site.log()
+        reflected["routes"][0]["nextHop"] == pair.address(0).to_string(),
+        "{reflected:#}"
     );
-    Ok(())
+    let first = pair.daemon.said_restarted(pair.address(0))?;
+    ensure!(!first, "a first start is no restart");
+    pair.agent_restarts(Signal::SIGTERM)?;
+    pair.agent_restarts(Signal::SIGKILL)?;
+    pair.daemon_restarts()?;
+    pair.agent_leaves()
 }
 
 #[test]
 fn bird_reflects_and_restarts_go_unnoticed() -> Result<()> {
-    between_two_nodes(Make::Bird)
+    between_two_nodes(Make::Bird, Family::Ipv4)
+}
+
+#[test]
+fn bird_reflects_ipv6_and_restarts_go_unnoticed() -> Result<()> {
+    between_two_nodes(Make::Bird, Family::Ipv6)
 }
 
 #[test]
 fn frr_reflects_and_restarts_go_unnoticed() -> Result<()> {
-    between_two_nodes(Make::Frr)
+    between_two_nodes(Make::Frr, Family::Ipv4)
+}
+
+#[test]
+fn frr_reflects_ipv6_and_restarts_go_unnoticed() -> Result<()> {
+    between_two_nodes(Make::Frr, Family::Ipv6)
 }
 
 #[test]
 fn gobgp_reflects_and_restarts_go_unnoticed() -> Result<()> {
-    between_two_nodes(Make::GoBgp)
+    between_two_nodes(Make::GoBgp, Family::Ipv4)
+}
+
+#[test]
+fn gobgp_reflects_ipv6_and_restarts_go_unnoticed() -> Result<()> {
+    between_two_nodes(Make::GoBgp, Family::Ipv6)
 }

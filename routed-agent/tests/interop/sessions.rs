@@ -70,12 +70,8 @@ fn until_kernel_route(world: &World, start: &str) -> Result<()> {
     Ok(())
 }
 
-#[expect(clippy::too_many_lines, reason = "one story, told in order")]
-fn all_kinds(make: Make) -> Result<()> {
-    if !make.is_here() {
-        return Ok(());
-    }
-    let mut world = World::new(2, &[("AS", &OWN.to_string())])?;
+/// Passwords, communities, and the filter of ours.
+fn configure(world: &mut World) -> Result<()> {
     let secrets = world.folder("secrets/bgp")?;
     std::fs::write(secrets.join("key"), "sesame\n")?;
     std::fs::write(secrets.join("other"), "open\n")?;
@@ -83,6 +79,46 @@ fn all_kinds(make: Make) -> Result<()> {
     for agent in &mut world.agents {
         agent.set("CALICO_SECRETS_DIR", &secrets);
     }
+    world.apply(
+        Kind::BgpFilter,
+        "edge",
+        &json!({ "importV4": [{ "action": "Reject", "matchOperator": "Equal", "cidr": "172.29.0.0/16" }] }),
+    )?;
+    world.apply(
+        Kind::BgpConfiguration,
+        "default",
+        &json!({
+            "nodeToNodeMeshEnabled": false,
+            "prefixAdvertisements": [
+                { "cidr": "192.168.0.0/16", "communities": [format!("{OWN}:9:9")] },
+                { "cidr": "fd00:c0::/112", "communities": [format!("{OWN}:9:9")] },
+            ],
+        }),
+    )?;
+    Ok(())
+}
+
+/// The first node's sessions with a daemon, one of each family.
+fn peer_with(world: &World, daemon: &Daemon, peer_as: u32, password: Option<&str>) -> Result<()> {
+    for address in daemon.addresses() {
+        let family = if address.is_ipv4() { "v4" } else { "v6" };
+        let mut spec = json!({
+            "node": "node1", "peerIP": address.to_string(), "asNumber": peer_as, "filters": ["edge"],
+        });
+        if let Some(key) = password {
+            spec["password"] = json!({ "secretKeyRef": { "name": "bgp", "key": key } });
+        }
+        world.apply(Kind::BgpPeer, &format!("peer{}{family}", daemon.number), &spec)?;
+    }
+    Ok(())
+}
+
+fn all_kinds(make: Make) -> Result<()> {
+    if !make.is_here() {
+        return Ok(());
+    }
+    let mut world = World::new(2, &[("AS", &OWN.to_string())])?;
+    configure(&mut world)?;
     let internal = Daemon::start(
         &world,
         make,
@@ -102,43 +138,8 @@ fn all_kinds(make: Make) -> Result<()> {
     };
     external.neighbours.push(stranger);
     let external = Daemon::start(&world, make, external)?;
-    world.apply(
-        Kind::BgpFilter,
-        "edge",
-        &json!({ "importV4": [{ "action": "Reject", "matchOperator": "Equal", "cidr": "172.29.0.0/16" }] }),
-    )?;
-    world.apply(
-        Kind::BgpConfiguration,
-        "default",
-        &json!({
-            "nodeToNodeMeshEnabled": false,
-            "prefixAdvertisements": [
-                { "cidr": "192.168.0.0/16", "communities": [format!("{OWN}:9:9")] },
-                { "cidr": "fd00:c0::/112", "communities": [format!("{OWN}:9:9")] },
-            ],
-        }),
-    )?;
-    let peers = |daemon: &Daemon, peer_as: u32, password: Value| -> Result<()> {
-        for address in daemon.addresses() {
-            let name = format!(
-                "peer{}{}",
-                daemon.number,
-                if address.is_ipv4() { "v4" } else { "v6" }
-            );
-            let mut spec = json!({ "node": "node1", "peerIP": address.to_string(), "asNumber": peer_as, "filters": ["edge"] });
-            if !password.is_null() {
-                spec["password"] = password.clone();
-            }
-            world.apply(Kind::BgpPeer, &name, &spec)?;
-        }
-        Ok(())
-    };
-    peers(&internal, OWN, Value::Null)?;
-    peers(
-        &external,
-        OTHER,
-        json!({ "secretKeyRef": { "name": "bgp", "key": "key" } }),
-    )?;
+    peer_with(&world, &internal, OWN, None)?;
+    peer_with(&world, &external, OTHER, Some("key"))?;
     world.apply(
         Kind::BgpPeer,
         "stranger",
@@ -148,10 +149,31 @@ fn all_kinds(make: Make) -> Result<()> {
         }),
     )?;
     world.start()?;
+    let blocks = exchange(&world, &[&internal, &external])?;
+    // The daemon's: its twin of our AS takes what it does not.
+    let extra = world.extra(0, EXTRA)?;
+    internal.until_seen(extra, |_| true)?;
+    ensure!(external.seen(extra)?.is_none(), "filtered by the daemon");
+    refreshes(&world, &[&internal, &external], &blocks)?;
+    // Nobody was told the AS number that nodes have by default, not even while the Node was new.
+    for daemon in [&internal, &external] {
+        ensure!(!daemon.site.log().contains("64512"), "{}", daemon.site.log());
+    }
+    // Nobody comes in with another password.
+    let stranger = world.agents[1].until("/v1/peers", |answer| {
+        answer["peers"][0]["counters"]["failures"].as_u64() > Some(0)
+    })?;
+    ensure!(stranger["peers"][0]["counters"]["ups"] == 0, "{stranger:#}");
+    ensure!(!external.is_up(v4(12))?, "another password is taken");
+    Ok(())
+}
+
+/// Each side has the other's routes, with what belongs to them; our blocks.
+fn exchange(world: &World, daemons: &[&Daemon]) -> Result<[IpNet; 2]> {
     let agent = &world.agents[0];
     agent.until_peers(4)?;
     let blocks: [IpNet; 2] = [world.block(0, true)?, world.block(0, false)?];
-    for daemon in [&internal, &external] {
+    for daemon in daemons {
         for (block, own) in blocks.iter().zip([v4(11), v6(11)]) {
             daemon.until_up(own, true)?;
             let seen = daemon.until_seen(*block, |seen| seen.large == format!("{OWN}:9:9"))?;
@@ -160,10 +182,10 @@ fn all_kinds(make: Make) -> Result<()> {
             ensure!(seen.as_path == path, "{seen:?}");
         }
     }
-    until_kernel_route(&world, "172.30.0.0/16 via 10.1.0.2 dev eth1")?;
-    until_kernel_route(&world, "172.31.0.0/16 via 10.1.0.3 dev eth1")?;
-    until_kernel_route(&world, "fd00:30::/64 via fd00:1::2 dev eth1")?;
-    until_kernel_route(&world, "fd00:31::/64 via fd00:1::3 dev eth1")?;
+    until_kernel_route(world, "172.30.0.0/16 via 10.1.0.2 dev eth1")?;
+    until_kernel_route(world, "172.31.0.0/16 via 10.1.0.3 dev eth1")?;
+    until_kernel_route(world, "fd00:30::/64 via fd00:1::2 dev eth1")?;
+    until_kernel_route(world, "fd00:31::/64 via fd00:1::3 dev eth1")?;
     for (prefix, path, number) in [
         ("172.30.0.0/16", String::new(), OWN),
         ("fd00:30::/64", String::new(), OWN),
@@ -184,18 +206,7 @@ fn all_kinds(make: Make) -> Result<()> {
         !agent.routes()?.iter().any(|route| route.starts_with("172.29.")),
         "filtered"
     );
-    // The daemon's: its twin of our AS takes what it does not.
-    let extra = world.extra(0, EXTRA)?;
-    internal.until_seen(extra, |_| true)?;
-    ensure!(external.seen(extra)?.is_none(), "filtered by the daemon");
-    refreshes(&world, &[&internal, &external], &blocks)?;
-    // Nobody comes in with another password.
-    let stranger = world.agents[1].until("/v1/peers", |answer| {
-        answer["peers"][0]["counters"]["failures"].as_u64() > Some(0)
-    })?;
-    ensure!(stranger["peers"][0]["counters"]["ups"] == 0, "{stranger:#}");
-    ensure!(!external.is_up(v4(12))?, "another password is taken");
-    Ok(())
+    Ok(blocks)
 }
 
 /// Each daemon asks for the routes again, and gets them; no session notices.
