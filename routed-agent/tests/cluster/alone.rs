@@ -39,6 +39,14 @@ fn pair(subnets: [&str; 2], vxlan: &str) -> Result<(Lan, Vec<Member>, Vec<tempfi
         members.push(member);
         folders.push(folder);
     }
+    for member in &members {
+        // Its own pool is made only where there is none.
+        member.until("/v1/status", |status| {
+            status["addresses"]
+                .as_array()
+                .is_some_and(|addresses| !addresses.is_empty())
+        })?;
+    }
     for (place, other) in [(0, 1), (1, 0)] {
         let store = folders[place].path().join("store.db");
         let address = net(&addresses[other]);
@@ -78,6 +86,9 @@ fn reach_each_other(members: &[Member]) -> Result<()> {
         let container = Container::start(member.name())?;
         let address = member.add(&container)?[0];
         containers.push((container, address));
+    }
+    for (from, to) in [(0, 1), (1, 0)] {
+        members[from].until_route(&format!("{} ", members[to].blocks()?[0]))?;
     }
     for (from, to) in [(0, 1), (1, 0)] {
         let reached = eventually(PATIENCE, || containers[from].0.ping(containers[to].1).ok());
