@@ -10,7 +10,7 @@
 use std::cell::{Cell, RefCell};
 
 use ipnet::IpNet;
-use model::{AffinityOwner, IpPool, Key, KeyRange, Kind, Node, Timestamp, prefix};
+use model::{AffinityOwner, IpPool, Key, KeyRange, Kind, Node, Timestamp, node::NodeSpec, prefix};
 
 use crate::{
     affinity::{AffinityRelease, ReleaseRules},
@@ -214,7 +214,7 @@ fn nodes(operation: &Operation<'_>) -> Result<Vec<Node>, AccessError> {
     let node = |entry: datastore::Entry| {
         entry
             .decode()
-            .unwrap_or_else(|_| Node::new("", Default::default()))
+            .unwrap_or_else(|_| Node::new("", NodeSpec::default()))
     };
     Ok(entries.into_iter().map(node).collect())
 }
