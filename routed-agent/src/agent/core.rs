@@ -5,10 +5,12 @@ mod announcing;
 mod planning;
 mod sessions;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -18,6 +20,7 @@ use bgp::{
     speaker::{Origination, Output, SpeakerConfig},
 };
 use ipnet::IpNet;
+use model::AffinityState;
 
 use super::peers::PolicyPair;
 use crate::{
@@ -28,7 +31,7 @@ use crate::{
     plan::{Fixtures, Refusal, Routes},
     planner::Choices,
     session_io::PeerSocket,
-    snapshot::Snapshot,
+    snapshot::{Difference, Snapshot},
     start::Start,
     upkeep,
 };
@@ -75,9 +78,12 @@ pub(super) struct Core {
     ids: BTreeMap<String, PeerId>,
     next_id: u32,
     own_routes: BTreeMap<IpNet, Origination>,
+    /// Addresses of this node in blocks of others, by block.
+    borrowed: BTreeMap<IpNet, Vec<IpAddr>>,
     pub(super) store_routes: Routes,
     pub(super) bgp_routes: Routes,
-    pub(super) refused: BTreeMap<IpNet, Refusal>,
+    store_refused: BTreeMap<IpNet, Refusal>,
+    bgp_refused: BTreeMap<IpNet, Refusal>,
     pub(super) fixtures: Arc<Fixtures>,
     pub(super) failures: BTreeMap<String, String>,
     pub(super) rivals: BTreeSet<String>,
@@ -91,6 +97,8 @@ pub(super) struct Core {
     registered: bool,
     /// The speaker waits for nobody any more; what it has selected may not be planned yet.
     converged: bool,
+    /// The own blocks that the policies of peers know of.
+    told_blocks: Vec<(IpNet, AffinityState)>,
     policies: BTreeMap<(Vec<String>, bool), PolicyPair>,
     choices: Choices,
     told_habits: Option<Habits>,
@@ -135,9 +143,11 @@ impl Core {
             ids: BTreeMap::new(),
             next_id: 0,
             own_routes: BTreeMap::new(),
+            borrowed: BTreeMap::new(),
             store_routes: Routes::new(),
             bgp_routes: Routes::new(),
-            refused: BTreeMap::new(),
+            store_refused: BTreeMap::new(),
+            bgp_refused: BTreeMap::new(),
             fixtures: Arc::default(),
             failures: BTreeMap::new(),
             rivals: BTreeSet::new(),
@@ -150,6 +160,7 @@ impl Core {
             begun: false,
             registered: false,
             converged: false,
+            told_blocks: Vec::new(),
             policies: BTreeMap::new(),
             choices,
             told_habits: None,
@@ -193,8 +204,13 @@ impl Core {
         if self.store_problem.take().is_some() {
             self.note("store", "the store is back");
         }
-        self.snapshot = snapshot;
-        self.has_snapshot = true;
+        let earlier = std::mem::replace(&mut self.snapshot, snapshot);
+        if std::mem::replace(&mut self.has_snapshot, true)
+            && let Difference::Only(blocks) = self.snapshot.since(&earlier)
+        {
+            self.plan_blocks(blocks);
+            return;
+        }
         let resolution = resolution(&self.start, &self.snapshot);
         for change in resolution.configuration.changes_since(&self.configuration) {
             let when = if change.live { "now" } else { "at the next start" };
@@ -288,6 +304,11 @@ impl Core {
             }
             Report::Settled { .. } | Report::CleanedUp(_) => {}
         }
+    }
+
+    /// Routes that are wanted and cannot be.
+    pub(super) fn refused(&self) -> impl Iterator<Item = (&IpNet, &Refusal)> {
+        self.store_refused.iter().chain(&self.bgp_refused)
     }
 
     /// After events of sessions: selection, announcements, routes. What the sockets have to do is left in `orders`.

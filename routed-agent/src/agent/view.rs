@@ -195,7 +195,7 @@ impl Core {
             "routes": {
                 "bgp": self.bgp_routes.len(),
                 "store": self.store_routes.len(),
-                "refused": self.refused.iter().map(|(prefix, refusal)| json!({ "prefix": prefix, "code": refusal.code, "text": refusal.text })).collect::<Vec<_>>(),
+                "refused": self.refused().map(|(prefix, refusal)| json!({ "prefix": prefix, "code": refusal.code, "text": refusal.text })).collect::<Vec<_>>(),
             },
             "devices": self.fixtures.tunnels.iter().map(|tunnel| json!({
                 "name": &*tunnel.name, "mtu": tunnel.mtu, "address": tunnel.address, "local": tunnel.local, "reason": tunnel.reason,
@@ -287,7 +287,7 @@ impl Core {
             .map(|(prefix, route)| route_view(prefix, route));
         json!({
             "routes": routes.collect::<Vec<_>>(),
-            "refused": self.refused.iter().map(|(prefix, refusal)| json!({ "prefix": prefix, "code": refusal.code, "text": refusal.text })).collect::<Vec<_>>(),
+            "refused": self.refused().map(|(prefix, refusal)| json!({ "prefix": prefix, "code": refusal.code, "text": refusal.text })).collect::<Vec<_>>(),
             "devices": self.fixtures.tunnels.iter().map(|tunnel| json!({
                 "name": &*tunnel.name, "mtu": tunnel.mtu, "address": tunnel.address, "local": tunnel.local, "reason": tunnel.reason,
             })).collect::<Vec<_>>(),
@@ -338,7 +338,7 @@ impl Core {
             "destination": owner(to),
             "local": found.is_some_and(|owner| owner.node == self.start.node),
             "route": route.map(|(prefix, route)| route_view(&prefix, route)),
-            "refused": self.refused.get(&prefix).map(|refusal| json!({ "code": refusal.code, "text": refusal.text })),
+            "refused": self.refused().find(|(refused, _)| **refused == prefix).map(|(_, refusal)| json!({ "code": refusal.code, "text": refusal.text })),
             "encapsulation": decision.as_ref().map(|decision| decision.encapsulation.to_string()),
             "because": decision.map(|decision| decision.reason),
             "mtu": mtu,

@@ -18,7 +18,7 @@ use bgp::{
 };
 use model::{BgpConfiguration, bgp_configuration::BgpConfigurationSpec};
 
-use super::{Core, SocketOrder};
+use super::{Core, SocketOrder, planning::own_blocks};
 use crate::{
     agent::peers::{self, Common, PolicyPair},
     configuration::{
@@ -91,6 +91,7 @@ impl Core {
         let cluster_id = own.and_then(|bgp| bgp.route_reflector_cluster_id.as_ref()?.parse().ok());
         self.speaker.set_identity(common.identifier, cluster_id);
         let wanted = self.wanted_peers();
+        self.told_blocks = own_blocks(&self.snapshot, &self.start.node);
         self.policies.clear();
         let now = self.now();
         let names: BTreeSet<&str> = wanted.iter().map(|peer| peer.name.as_str()).collect();
