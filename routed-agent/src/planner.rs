@@ -17,7 +17,7 @@ use model::{AffinityState, ip_pool::EncapsulationMode};
 
 use crate::{
     encapsulation::{self, Decision, Encapsulation, Remote},
-    facts::{Facts, Hop},
+    facts::{Facts, Hop, Underlay},
     nftables::Firewall,
     plan::{PlannedRoute, Refusal, RouteOrigin, Routes, Way},
     snapshot::Snapshot,
@@ -278,7 +278,7 @@ impl<'a> Planner<'a> {
             });
         }
         let metric = self.metric(prefix);
-        let same = |route: &&crate::facts::Underlay| {
+        let same = |route: &&Underlay| {
             let its = if prefix.addr().is_ipv6() {
                 route.metric.max(1)
             } else {
@@ -295,7 +295,8 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// Addresses that must stay where they are: own ones, gateways, other nodes.
+    /// Addresses that must stay where they are: own ones, gateways, other nodes, BGP peers on a link. Peers farther away may
+    /// be reached by what BGP says.
     fn needed(&self) -> impl Iterator<Item = IpAddr> + 'a {
         let own = self.facts.addresses.iter().map(|(prefix, _)| prefix.addr());
         let gateways = self.facts.underlay.iter().flat_map(|route| &route.hops);
@@ -308,7 +309,13 @@ impl<'a> Planner<'a> {
         let nodes = nodes
             .flat_map(|bgp| [bgp.ipv4_address, bgp.ipv6_address])
             .flatten();
-        own.chain(gateways).chain(nodes.map(|address| address.addr()))
+        let peers = self.snapshot.bgp_peers.values();
+        let peers = peers.filter_map(|peer| Some(peer.spec.peer_ip.as_ref()?.address));
+        let is_on_link = |address: &IpAddr| self.facts.lookup(*address).is_some_and(Underlay::is_connected);
+        let peers = peers.filter(is_on_link);
+        own.chain(gateways)
+            .chain(nodes.map(|address| address.addr()))
+            .chain(peers)
     }
 
     /// Whether a route would be preferred to what leads to an address now.

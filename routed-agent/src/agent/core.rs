@@ -76,7 +76,10 @@ pub(super) struct Core {
     own_routes: BTreeMap<IpNet, Origination>,
     pub(super) store_routes: Routes,
     pub(super) bgp_routes: Routes,
+    /// Routes of the store's that are not programmed.
     pub(super) refused: BTreeMap<IpNet, Refusal>,
+    /// Routes of peers that are not programmed.
+    pub(super) bgp_refused: BTreeMap<IpNet, Refusal>,
     pub(super) fixtures: Arc<Fixtures>,
     pub(super) failures: BTreeMap<String, String>,
     pub(super) rivals: BTreeSet<String>,
@@ -136,6 +139,7 @@ impl Core {
             store_routes: Routes::new(),
             bgp_routes: Routes::new(),
             refused: BTreeMap::new(),
+            bgp_refused: BTreeMap::new(),
             fixtures: Arc::default(),
             failures: BTreeMap::new(),
             rivals: BTreeSet::new(),

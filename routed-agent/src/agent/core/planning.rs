@@ -149,7 +149,7 @@ impl Core {
             let planned = planner.bgp_route(prefix, &self.speaker.selected(prefix));
             match planned {
                 Some(Ok(route)) => {
-                    self.refused.remove(prefix);
+                    self.bgp_refused.remove(prefix);
                     if self.bgp_routes.get(prefix) != Some(&route) {
                         self.bgp_routes.insert(*prefix, route.clone());
                         changes.push((*prefix, Some(route)));
@@ -157,10 +157,12 @@ impl Core {
                     continue;
                 }
                 Some(Err(refusal)) => {
-                    tracing::warn!(target: "agent", code = refusal.code, "{}", refusal.text);
-                    self.refused.insert(*prefix, refusal);
+                    if self.bgp_refused.get(prefix) != Some(&refusal) {
+                        tracing::warn!(target: "agent", code = refusal.code, "{}", refusal.text);
+                        self.bgp_refused.insert(*prefix, refusal);
+                    }
                 }
-                None => {}
+                None => drop(self.bgp_refused.remove(prefix)),
             }
             if self.bgp_routes.remove(prefix).is_some() {
                 changes.push((*prefix, None));
