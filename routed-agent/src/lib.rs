@@ -21,3 +21,4 @@ pub mod snapshot;
 pub mod start;
 pub mod store_thread;
 mod table;
+pub mod upkeep;

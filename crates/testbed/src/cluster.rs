@@ -137,6 +137,12 @@ impl Member {
 
     /// Asks the agent's local API.
     pub fn ask(&self, path: &str) -> Result<Value> {
+        let body = self.text(path)?;
+        serde_json::from_str(&body).with_context(|| format!("{path}: {body}"))
+    }
+
+    /// What the agent's local API answers, whatever it is.
+    pub fn text(&self, path: &str) -> Result<String> {
         let socket = self.host.folders().run().join("agent.sock");
         let mut stream = UnixStream::connect(&socket).with_context(|| socket.display().to_string())?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -144,7 +150,7 @@ impl Member {
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let (_, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-        serde_json::from_str(body).with_context(|| format!("{path}: {body}"))
+        Ok(body.to_owned())
     }
 
     /// Waits until the agent says what is wanted on a path; what it says then.

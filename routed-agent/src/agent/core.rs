@@ -30,6 +30,7 @@ use crate::{
     session_io::PeerSocket,
     snapshot::Snapshot,
     start::Start,
+    upkeep,
 };
 use settings::{choices, idle, resolution};
 
@@ -86,6 +87,7 @@ pub(super) struct Core {
     pub(super) journal: VecDeque<JournalLine>,
     pub(super) session_journal: VecDeque<JournalLine>,
     pub(super) store_problem: Option<String>,
+    pub(super) upkeep: upkeep::State,
     pub(super) restarted: bool,
     pub(super) complete: bool,
     begun: bool,
@@ -146,6 +148,7 @@ impl Core {
             journal: VecDeque::new(),
             session_journal: VecDeque::new(),
             store_problem: None,
+            upkeep: upkeep::State::default(),
             restarted,
             complete: false,
             begun: false,
@@ -240,6 +243,25 @@ impl Core {
     pub(super) fn lose_store(&mut self, problem: String) {
         self.note("store", format!("the store cannot be used: {problem}"));
         self.store_problem = Some(problem);
+    }
+
+    /// Upkeep reports.
+    pub(super) fn take_upkeep(&mut self, report: upkeep::Report) {
+        match report {
+            upkeep::Report::Done(text) => self.note("addresses", text),
+            upkeep::Report::State(state) => {
+                let said = [&self.upkeep.problem, &self.upkeep.undecided];
+                let news = [&state.problem, &state.undecided].into_iter().flatten();
+                let news: Vec<String> = news
+                    .filter(|text| !said.contains(&&Some((*text).clone())))
+                    .map(|text| format!("upkeep of addresses: {text}"))
+                    .collect();
+                self.upkeep = state;
+                for text in news {
+                    self.note("addresses", text);
+                }
+            }
+        }
     }
 
     /// The dataplane reports.

@@ -33,6 +33,7 @@ use crate::{
     session_io::{Driver, Sessions},
     start::Start,
     store_thread::{self, Command as StoreCommand, Registration, StoreThread},
+    upkeep::{self, Orders, Upkeep},
 };
 
 /// How long the last words to peers may take.
@@ -54,6 +55,7 @@ pub enum Ending {
 enum Message {
     Store(store_thread::Report),
     Dataplane(dataplane::Report),
+    Upkeep(upkeep::Report),
 }
 
 struct Handle {
@@ -166,6 +168,11 @@ async fn live(start: Start) -> Result<Ending> {
         let _ = to_inbox.send(Message::Dataplane(report));
     })
     .context("cannot work on the kernel's routes; it takes CAP_NET_ADMIN")?;
+    let to_inbox = inbox.clone();
+    let upkeep = Upkeep::start(start.clone(), move |report| {
+        let _ = to_inbox.send(Message::Upkeep(report));
+    })
+    .context("start the thread of upkeep")?;
     let store = StoreThread::start(start.clone(), move |report| {
         let _ = inbox.send(Message::Store(report));
     })
@@ -183,8 +190,14 @@ async fn live(start: Start) -> Result<Ending> {
     for (host, port) in handle.core.borrow().tcp_listeners() {
         api::serve_tcp(&host, port, asking.clone())?;
     }
-    let ending = work(&handle, &store, &mut messages, &mut questions, &marker).await?;
+    let threads = Threads {
+        store: &store,
+        upkeep: &upkeep,
+    };
+    let ending = work(&handle, &threads, &mut messages, &mut questions, &marker).await?;
     sessions.shut_down();
+    // Who leaves claims nothing any more.
+    drop(upkeep);
     if ending != Ending::Restart {
         let _ = std::fs::remove_file(&marker);
         handle.core.borrow_mut().stop(true);
@@ -226,10 +239,16 @@ fn listen_again(handle: &Handle) {
     }
 }
 
+/// What works beside the loop.
+struct Threads<'a> {
+    store: &'a StoreThread,
+    upkeep: &'a Upkeep,
+}
+
 /// One thing after the other, until something ends it.
 async fn work(
     handle: &Handle,
-    store: &StoreThread,
+    threads: &Threads<'_>,
     messages: &mut mpsc::UnboundedReceiver<Message>,
     questions: &mut Questions,
     marker: &Path,
@@ -237,6 +256,7 @@ async fn work(
     let mut terminated = signal(SignalKind::terminate()).context("signals")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("signals")?;
     let mut registered: Option<Registration> = None;
+    let mut ordered: Option<Orders> = None;
     loop {
         let deadline = {
             let core = handle.core.borrow();
@@ -254,7 +274,12 @@ async fn work(
             message = messages.recv() => {
                 let Some(message) = message else { return Ok(Ending::Restart) };
                 take(handle, message);
-                register(handle, store, &mut registered);
+                register(handle, threads.store, &mut registered);
+                let orders = handle.core.borrow().upkeep_orders();
+                if ordered.as_ref() != Some(&orders) {
+                    threads.upkeep.send(orders.clone());
+                    ordered = Some(orders);
+                }
                 listen_again(handle);
                 handle.settle();
             }
@@ -309,6 +334,7 @@ fn take(handle: &Handle, message: Message) {
         Message::Store(store_thread::Report::Away(problem)) => core.lose_store(problem),
         Message::Store(store_thread::Report::Warning(text)) => core.note("store", text),
         Message::Dataplane(report) => core.take_report(report),
+        Message::Upkeep(report) => core.take_upkeep(report),
     }
 }
 

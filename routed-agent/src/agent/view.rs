@@ -203,6 +203,7 @@ impl Core {
             "devices": self.fixtures.tunnels.iter().map(|tunnel| json!({
                 "name": &*tunnel.name, "mtu": tunnel.mtu, "address": tunnel.address, "local": tunnel.local, "reason": tunnel.reason,
             })).collect::<Vec<_>>(),
+            "addressUpkeep": self.upkeep,
             "failures": self.failures,
             "rivals": self.rivals,
             "warnings": self.warnings.iter().chain(&self.peer_warnings).collect::<Vec<_>>(),
@@ -471,6 +472,39 @@ impl Core {
                 ("{source=\"bgp\"}".into(), self.bgp_routes.len()),
                 ("{source=\"store\"}".into(), self.store_routes.len()),
             ],
+        );
+        let node = &self.start.node;
+        let own = |name: &str, value: usize| (format!("{{node=\"{node}\"{name}}}"), value);
+        let stock = &self.upkeep.stock;
+        gauge(
+            "ipam_blocks",
+            "Blocks of this node.",
+            vec![own("", self.snapshot.blocks_of(node).count())],
+        );
+        gauge(
+            "routed_agent_free_addresses",
+            "Free addresses in this node's blocks, for containers without wishes of their own.",
+            stock
+                .iter()
+                .map(|line| own(&format!(",family=\"{}\"", line.family), line.free))
+                .collect(),
+        );
+        gauge(
+            "ipam_allocations_gc_candidates",
+            "Addresses of this node that no container seems to hold.",
+            vec![own(
+                "",
+                self.upkeep
+                    .suspects
+                    .iter()
+                    .map(|suspect| suspect.addresses.len())
+                    .sum(),
+            )],
+        );
+        gauge(
+            "ipam_allocations_gc_reclamations",
+            "Addresses of this node released because no container held them, since the agent began.",
+            vec![own("", self.upkeep.collected)],
         );
         gauge(
             "routed_agent_failures",
