@@ -14,7 +14,7 @@ use model::ip_pool::EncapsulationMode;
 
 use crate::{
     encapsulation::{self, Decision, Encapsulation, Remote},
-    facts::{Facts, Hop},
+    facts::{Facts, Hop, Underlay},
     nftables::Firewall,
     plan::{PlannedRoute, Refusal, RouteOrigin, Way},
     snapshot::Snapshot,
@@ -274,7 +274,7 @@ impl<'a> Planner<'a> {
             });
         }
         let metric = self.metric(prefix);
-        let same = |route: &&crate::facts::Underlay| {
+        let same = |route: &&Underlay| {
             let its = if prefix.addr().is_ipv6() {
                 route.metric.max(1)
             } else {
@@ -291,12 +291,23 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// Addresses that must stay where they are: own ones, gateways, and of other nodes' those inside a prefix.
-    fn needed(&self, prefix: &IpNet) -> impl Iterator<Item = IpAddr> + 'a {
-        let own = self.facts.addresses.iter().map(|(prefix, _)| prefix.addr());
-        let gateways = self.facts.underlay.iter().flat_map(|route| &route.hops);
+    /// Addresses that must stay where they are: own ones, gateways, and inside a prefix those of other nodes and of BGP
+    /// peers on a link. Peers farther away may be reached by what BGP says.
+    fn needed(&self, prefix: &IpNet) -> impl Iterator<Item = IpAddr> + use<'a> {
+        let prefix = *prefix;
+        let facts = self.facts;
+        let own = facts.addresses.iter().map(|(prefix, _)| prefix.addr());
+        let gateways = facts.underlay.iter().flat_map(|route| &route.hops);
         let gateways = gateways.filter_map(|hop| hop.gateway);
-        own.chain(gateways).chain(self.snapshot.node_addresses_in(prefix))
+        let peers = self.snapshot.bgp_peers.values();
+        let peers = peers.filter_map(|peer| Some(peer.spec.peer_ip.as_ref()?.address));
+        let is_on_link = |address: &IpAddr| facts.lookup(*address).is_some_and(Underlay::is_connected);
+        let peers = peers
+            .filter(move |address| prefix.contains(address))
+            .filter(is_on_link);
+        own.chain(gateways)
+            .chain(self.snapshot.node_addresses_in(&prefix))
+            .chain(peers)
     }
 
     /// Whether a route would be preferred to what leads to an address now.

@@ -284,7 +284,7 @@ impl Snapshot {
     }
 
     /// Nodes' addresses inside a prefix.
-    pub fn node_addresses_in(&self, prefix: &IpNet) -> impl Iterator<Item = IpAddr> + '_ {
+    pub fn node_addresses_in<'a>(&'a self, prefix: &IpNet) -> impl Iterator<Item = IpAddr> + use<'a> {
         self.addresses.within(prefix)
     }
 }

@@ -8,7 +8,10 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::core::Core;
-use crate::plan::{PlannedRoute, Way};
+use crate::{
+    plan::{PlannedRoute, Way},
+    planner::code,
+};
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,7 +198,7 @@ impl Core {
             "routes": {
                 "bgp": self.bgp_routes.len(),
                 "store": self.store_routes.len(),
-                "refused": self.refused().map(|(prefix, refusal)| json!({ "prefix": prefix, "code": refusal.code, "text": refusal.text })).collect::<Vec<_>>(),
+                "refused": self.refusals(),
             },
             "devices": self.fixtures.tunnels.iter().map(|tunnel| json!({
                 "name": &*tunnel.name, "mtu": tunnel.mtu, "address": tunnel.address, "local": tunnel.local, "reason": tunnel.reason,
@@ -287,11 +290,32 @@ impl Core {
             .map(|(prefix, route)| route_view(prefix, route));
         json!({
             "routes": routes.collect::<Vec<_>>(),
-            "refused": self.refused().map(|(prefix, refusal)| json!({ "prefix": prefix, "code": refusal.code, "text": refusal.text })).collect::<Vec<_>>(),
+            "refused": self.refusals(),
             "devices": self.fixtures.tunnels.iter().map(|tunnel| json!({
                 "name": &*tunnel.name, "mtu": tunnel.mtu, "address": tunnel.address, "local": tunnel.local, "reason": tunnel.reason,
             })).collect::<Vec<_>>(),
         })
+    }
+
+    /// Routes that are not programmed, and why.
+    fn refusals(&self) -> Vec<Value> {
+        let view =
+            |prefix: &IpNet, code: &str, text: &str| json!({ "prefix": prefix, "code": code, "text": text });
+        let planned = self.refused();
+        let planned = planned.map(|(prefix, refusal)| view(prefix, refusal.code, &refusal.text));
+        // An own route is always preferred to the same one of a peer's, so planning never meets that.
+        let own = self.snapshot.blocks_of(&self.start.node);
+        let conflicts = own.filter_map(|(block, _)| {
+            let paths = self.speaker.paths(&block);
+            let peer = paths
+                .iter()
+                .filter(|path| !path.refused)
+                .find_map(|path| path.peer)?;
+            let name = self.peers.get(&peer).map_or("a peer", |peer| peer.name.as_str());
+            let text = format!("{block} is a block of this node, and {name} announces it too");
+            Some(view(&block, code::OWN_BLOCK, &text))
+        });
+        planned.chain(conflicts).collect()
     }
 
     /// The planned route that a packet takes.

@@ -80,7 +80,7 @@ impl Addresses {
     }
 
     /// All addresses inside a prefix.
-    pub(super) fn within(&self, prefix: &IpNet) -> impl Iterator<Item = IpAddr> + '_ {
+    pub(super) fn within<'a>(&'a self, prefix: &IpNet) -> impl Iterator<Item = IpAddr> + use<'a> {
         self.0.range(all_of(prefix)).map(|(address, _)| *address)
     }
 }

@@ -154,6 +154,7 @@ impl Parsed {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each attribute")]
     fn take(&mut self, raw: &Raw<'_>, encoding: Encoding) -> Result<(), Problem> {
         if !self.seen.first(raw.kind) {
             return Err(match raw.kind {
@@ -163,7 +164,10 @@ impl Parsed {
                 _ => Problem::Discard("the attribute occurs twice"),
             });
         }
-        check_flags(raw)?;
+        // The routes that these name are to be known even where their flags are wrong: they are to be withdrawn.
+        if !matches!(raw.kind, kind::MP_REACH | kind::MP_UNREACH) {
+            check_flags(raw)?;
+        }
         let value = raw.value;
         let attributes = &mut self.attributes;
         match raw.kind {
@@ -222,8 +226,14 @@ impl Parsed {
                 let all = chunks(value).ok_or(Problem::Withdraw("CLUSTER_LIST has a wrong length"))?;
                 attributes.cluster_list = all.map(|bytes: [u8; 4]| Ipv4Addr::from(bytes)).collect();
             }
-            kind::MP_REACH => self.take_reach(value, encoding)?,
-            kind::MP_UNREACH => self.take_unreach(value, encoding)?,
+            kind::MP_REACH => {
+                self.take_reach(value, encoding)?;
+                check_flags(raw)?;
+            }
+            kind::MP_UNREACH => {
+                self.take_unreach(value, encoding)?;
+                check_flags(raw)?;
+            }
             kind::AS4_PATH | kind::AS4_AGGREGATOR if encoding.four_octet_as => {
                 return Err(Problem::Discard(
                     "a peer with four-octet AS numbers does not send it",
@@ -344,9 +354,6 @@ fn check_flags(raw: &Raw<'_>) -> Result<(), Problem> {
         _ => return Ok(()),
     };
     if raw.flags & (flag::OPTIONAL | flag::TRANSITIVE) == expected {
-        Ok(())
-    } else if matches!(raw.kind, kind::MP_REACH | kind::MP_UNREACH) {
-        // Which routes it names is to be known all the same: only the flags are wrong.
         Ok(())
     } else {
         Err(Problem::Withdraw("the attribute's flags are wrong"))

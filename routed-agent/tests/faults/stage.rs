@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An agent with a well-behaved peer and a hostile one: whatever the second does, the first must not notice.
+
+use anyhow::{Context as _, Result};
+use model::Kind;
+use serde_json::{Value, json};
+use testbed::{Host, Program, cluster::Member, peers};
+
+use crate::{
+    polite::{Polite, row, until_row},
+    support::possible,
+    wire::{Line, Offer},
+    world::{World, v4},
+};
+
+/// The hostile peer's AS number.
+pub(crate) const AS: u32 = 64_603;
+/// The agent's.
+pub(crate) const AGENT_AS: u32 = 64_512;
+/// The hostile peer's host, as in its addresses.
+pub(crate) const HOSTILE: u8 = 3;
+
+/// See the module.
+pub(crate) struct Stage {
+    pub(crate) polite: Polite,
+    pub(crate) hostile: Host,
+    pub(crate) world: World,
+}
+
+impl Stage {
+    /// Everything up, the hostile peer configured and silent. `None` where the machine lacks something.
+    pub(crate) fn new(environment: &[(&str, &str)]) -> Result<Option<Self>> {
+        Self::with_peer_as(AS, environment)
+    }
+
+    /// The same with another AS number of the hostile peer.
+    pub(crate) fn with_peer_as(number: u32, environment: &[(&str, &str)]) -> Result<Option<Self>> {
+        if !possible() || !peers::available(&[peers::Peer::Ipv6]) {
+            return Ok(None);
+        }
+        let mut world = World::new(1, environment)?;
+        world.start()?;
+        let polite = Polite::start(&world)?;
+        let hostile = Host::new("hostile")?;
+        world.attach(&hostile, HOSTILE)?;
+        let stage = Self {
+            polite,
+            hostile,
+            world,
+        };
+        stage.add_peer("hostile", HOSTILE, number)?;
+        Ok(Some(stage))
+    }
+
+    /// Makes a host a peer of the agent's.
+    pub(crate) fn add_peer(&self, name: &str, number: u8, as_number: u32) -> Result<()> {
+        let spec = json!({ "peerIP": v4(number).to_string(), "asNumber": as_number });
+        self.world.apply(Kind::BgpPeer, name, &spec)?;
+        let agent = self.agent();
+        agent.until("/v1/peers", |peers| !row(peers, number).is_null())?;
+        Ok(())
+    }
+
+    pub(crate) fn agent(&self) -> &Member {
+        &self.world.agents[0]
+    }
+
+    /// A connection of the hostile peer's.
+    pub(crate) fn dial(&self) -> Result<Line> {
+        Line::dial(self.hostile.place(), v4(HOSTILE), v4(11))
+    }
+
+    /// A session of the hostile peer's, up at the agent too.
+    pub(crate) fn establish(&self, offer: &Offer) -> Result<Line> {
+        let line = Line::establish(self.hostile.place(), v4(HOSTILE), v4(11), offer)?;
+        until_row(self.agent(), HOSTILE, |row| row["session"] == "Established")?;
+        Ok(line)
+    }
+
+    /// The hostile peer's row.
+    pub(crate) fn row(&self) -> Result<Value> {
+        Ok(row(&self.agent().ask("/v1/peers")?, HOSTILE))
+    }
+
+    /// The well-behaved peer has noticed nothing.
+    pub(crate) fn unharmed(&self) -> Result<()> {
+        self.polite.check(self.agent())
+    }
+
+    /// A program on the agent's host.
+    pub(crate) fn run(&self, program: &str, arguments: &str) -> Result<String> {
+        run_on(self.agent().host(), program, arguments)
+    }
+}
+
+/// An ordinary OPEN of the hostile peer's, with a long hold time.
+pub(crate) fn offer() -> Offer {
+    Offer::new(AS, 90, [10, 1, 0, HOSTILE])
+}
+
+/// A program on a host.
+pub(crate) fn run_on(host: &Host, program: &str, arguments: &str) -> Result<String> {
+    let path = peers::find_program(program).with_context(|| format!("no program {program}"))?;
+    Program::new(host.place(), path)
+        .args(arguments.split(' '))
+        .succeed(testbed::PATIENCE)
+}
