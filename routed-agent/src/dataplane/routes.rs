@@ -328,9 +328,15 @@ impl OwnRoutes {
             }
         } else {
             self.failed.remove(&prefix);
-            let actual = &self.actual;
-            self.owned
-                .retain(|key| key.0 != prefix || actual.contains_key(key));
+            let vanished: Vec<RouteKey> = self
+                .owned
+                .range((prefix, 0)..=(prefix, u32::MAX))
+                .filter(|key| !self.actual.contains_key(key))
+                .copied()
+                .collect();
+            for key in vanished {
+                self.owned.remove(&key);
+            }
         }
         for other in others.into_iter().filter(|_| is_removable) {
             if let Some(found) = self.actual.get(&other) {
