@@ -32,8 +32,6 @@ pub enum Query {
     },
     /// Settings and where they come from.
     Configuration,
-    /// What has happened.
-    Journal,
     /// For Prometheus.
     Metrics,
     /// Whether the agent works.
@@ -101,7 +99,6 @@ impl Core {
             Query::Plan => ok(self.plan_view()),
             Query::Explain { from, to } => self.explain(*from, *to),
             Query::Configuration => ok(self.settings()),
-            Query::Journal => ok(self.history()),
             Query::Metrics => Answer {
                 status: 200,
                 body: Body::Text(self.metrics()),
@@ -124,13 +121,6 @@ impl Core {
             json!({ "name": row.setting.name, "value": row.value, "origin": row.origin.to_string(), "live": row.setting.live })
         });
         json!({ "settings": rows.collect::<Vec<_>>(), "warnings": self.warnings })
-    }
-
-    /// What has happened, the oldest first.
-    fn history(&self) -> Value {
-        let mut lines: Vec<_> = self.journal.iter().chain(&self.session_journal).collect();
-        lines.sort_by_key(|line| line.time_ms);
-        json!({ "journal": lines })
     }
 
     fn not_ready(&self) -> Vec<Value> {
@@ -202,6 +192,7 @@ impl Core {
             })).collect::<Vec<_>>(),
             "failures": self.failures,
             "rivals": self.rivals,
+            "journal": self.recording.journal().status(),
             "warnings": self.warnings.iter().chain(&self.peer_warnings).collect::<Vec<_>>(),
         })
     }

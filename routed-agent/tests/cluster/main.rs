@@ -2,6 +2,7 @@
 //! Agents on real hosts: what they agree on, what the kernel has then, and that packets get through.
 
 mod alone;
+mod changes;
 mod firewall;
 mod ipip;
 mod routers;

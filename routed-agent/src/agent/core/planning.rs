@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use bgp::speaker::NextHopState;
 use ipnet::IpNet;
 
-use super::Core;
+use super::{Core, recording::Selected};
 use crate::{
     dataplane::Command,
     encapsulation::Encapsulation,
@@ -39,7 +39,8 @@ impl Core {
         let planner = Self::planner(&snapshot, &facts, &choices);
         let fixtures = planner.fixtures();
         if *self.fixtures != fixtures || !self.begun {
-            self.fixtures = Arc::new(fixtures);
+            let before = std::mem::replace(&mut self.fixtures, Arc::new(fixtures));
+            self.note_fixtures(&before, &Arc::clone(&self.fixtures));
             self.commands.push(Command::Fixtures(Arc::clone(&self.fixtures)));
         }
         self.set_peers();
@@ -47,7 +48,8 @@ impl Core {
         let (mut routes, refused) = planner.store_routes();
         routes.extend(self.gateway_routes(&planner));
         if self.store_routes != routes || !self.begun {
-            self.store_routes.clone_from(&routes);
+            let before = std::mem::replace(&mut self.store_routes, routes.clone());
+            self.note_store_routes(&before, &routes);
             self.commands.push(Command::StoreRoutes(routes));
         }
         self.refused = refused;
@@ -68,6 +70,7 @@ impl Core {
             .chain(self.bgp_routes.keys().copied().collect::<Vec<_>>())
             .collect();
         self.plan_bgp(&all);
+        self.note_refusals();
         if !self.begun
             && snapshot
                 .nodes
@@ -146,12 +149,17 @@ impl Core {
         let planner = Self::planner(&snapshot, &facts, &choices);
         let mut changes: Vec<(IpNet, Option<PlannedRoute>)> = Vec::new();
         for prefix in prefixes {
-            let planned = planner.bgp_route(prefix, &self.speaker.selected(prefix));
+            let selected = self.speaker.selected(prefix);
+            let planned = planner.bgp_route(prefix, &selected);
+            let now = Selected::of(&selected);
+            let (peer, cause) = self.note_selection(prefix, now);
             match planned {
                 Some(Ok(route)) => {
                     self.refused.remove(prefix);
+                    self.note_refusal(prefix);
                     if self.bgp_routes.get(prefix) != Some(&route) {
-                        self.bgp_routes.insert(*prefix, route.clone());
+                        let before = self.bgp_routes.insert(*prefix, route.clone());
+                        self.note_route(prefix, before.as_ref(), Some(&route), (peer, None));
                         changes.push((*prefix, Some(route)));
                     }
                     continue;
@@ -162,7 +170,9 @@ impl Core {
                 }
                 None => {}
             }
-            if self.bgp_routes.remove(prefix).is_some() {
+            self.note_refusal(prefix);
+            if let Some(before) = self.bgp_routes.remove(prefix) {
+                self.note_route(prefix, Some(&before), None, (peer, cause.as_ref()));
                 changes.push((*prefix, None));
             }
         }
