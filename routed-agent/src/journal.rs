@@ -114,11 +114,14 @@ impl Shared {
     fn keep(&self, lines: Vec<Line>) {
         let limits = self.limits();
         let mut rings = self.rings();
+        let newest = lines.last().map(|line| line.sequence);
         for line in lines {
-            self.newest.store(line.sequence, Ordering::Relaxed);
             rings.push(line, limits);
         }
         self.kept.store(rings.len(), Ordering::Relaxed);
+        if let Some(newest) = newest {
+            self.newest.store(newest, Ordering::Release);
+        }
     }
 }
 
@@ -233,9 +236,10 @@ impl Journal {
     /// How the journal does.
     pub fn status(&self) -> Value {
         let state = self.shared.state();
+        let newest = self.shared.newest.load(Ordering::Acquire);
         json!({
             "lines": self.shared.kept.load(Ordering::Relaxed),
-            "sequence": self.shared.newest.load(Ordering::Relaxed),
+            "sequence": newest,
             "readers": self.shared.readers.load(Ordering::Relaxed),
             "unreadable": state.broken,
             "unwritten": state.unwritten.lines,

@@ -219,6 +219,10 @@ impl Core {
                 "families": status.families.iter().map(|family| json!({
                     "family": family.family.to_string(), "received": family.received, "refused": family.refused,
                     "announced": family.announced, "endOfRib": family.end_of_rib, "told": family.told,
+                    "addPath": status.negotiated.map(|agreed| json!({
+                        "receive": agreed.encoding.add_path_receive.contains(family.family),
+                        "send": agreed.encoding.add_path_send.contains(family.family),
+                    })),
                 })).collect::<Vec<_>>(),
                 "holdSeconds": status.negotiated.map(|agreed| agreed.hold_time.as_secs()),
                 "counters": {

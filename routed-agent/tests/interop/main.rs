@@ -10,6 +10,7 @@ mod gobgp;
 mod reflection;
 mod restarts;
 mod sessions;
+mod several_paths;
 mod slow_readers;
 #[path = "../cluster/support.rs"]
 #[expect(dead_code, reason = "clusters are the other target's")]

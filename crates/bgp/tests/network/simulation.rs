@@ -28,6 +28,8 @@ pub(crate) struct Node {
     pub(crate) neighbours: Vec<(usize, bool)>,
     pub(crate) passive: BTreeSet<usize>,
     pub(crate) routes: BTreeSet<IpNet>,
+    /// Offers to send several paths.
+    pub(crate) several: bool,
 }
 
 #[derive(Debug)]
@@ -444,6 +446,20 @@ impl Network {
         used.map(|route| route.prefix).collect()
     }
 
+    /// The ways that a node knows to a prefix: from whom, with which identifier, to which next hop.
+    pub(crate) fn ways(&self, node: usize, prefix: &IpNet) -> BTreeSet<(usize, u32, IpAddr)> {
+        let paths = self.speakers[node]
+            .iter()
+            .flat_map(|speaker| speaker.paths(prefix));
+        paths
+            .filter(|path| !path.refused)
+            .filter_map(|path| {
+                let next_hop = path.next_hop?.address;
+                Some((path.peer?.0 as usize, path.path_id, next_hop))
+            })
+            .collect()
+    }
+
     /// Everything that helps to see what went wrong.
     pub(crate) fn describe(&self) -> Vec<String> {
         let mut text = self.log.clone();
@@ -514,7 +530,11 @@ fn peer_config(
                 notification: true,
             }),
             add_path_receive: families,
-            add_path_send: bgp::FamilySet::EMPTY,
+            add_path_send: if this.several && peer_as == this.asn {
+                families
+            } else {
+                bgp::FamilySet::EMPTY
+            },
             extended_message: true,
             ipv4_over_ipv6: false,
             waits: Waits::default(),
