@@ -16,6 +16,7 @@ use std::{
 
 use bgp::{
     PeerId, Speaker,
+    session::Reason,
     speaker::{Origination, Output, SpeakerConfig},
 };
 use ipnet::IpNet;
@@ -295,7 +296,10 @@ impl Core {
             }
             Output::Failed(id, reason) => {
                 tracing::debug!(target: "bgp", peer = name(self, id), "{reason}");
-                self.note_failure(*id, reason.to_string());
+                // That one of two connections is given up is no failure to anybody but itself.
+                if *reason != Reason::Collision {
+                    self.note_failure(*id, reason.to_string());
+                }
             }
             Output::EndOfRib(id, family) => {
                 let text = format!("all routes of {family} received");

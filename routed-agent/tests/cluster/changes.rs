@@ -11,8 +11,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ipnet::IpNet;
+use model::Kind;
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::{Container, PATIENCE, Program, cluster::Member, eventually, peers};
 
 use crate::support::{Cluster, possible};
@@ -274,5 +275,57 @@ fn the_command_prints_a_repair() -> Result<()> {
         std::thread::yield_now();
         text = fs::read_to_string(&file)?;
     }
+    Ok(())
+}
+
+#[test]
+fn devices_far_ends_and_the_firewall_have_lines_too() -> Result<()> {
+    if !possible() {
+        return Ok(());
+    }
+    let mut cluster = Cluster::new(
+        &[
+            ("node1", "10.1.0.11/24", "lan0"),
+            ("node2", "10.1.0.12/24", "lan0"),
+        ],
+        false,
+        &[
+            ("CALICO_IPV4POOL_CIDR", "192.168.0.0/16"),
+            ("CALICO_IPV4POOL_VXLAN", "Always"),
+        ],
+    )?;
+    cluster.start()?;
+    let _containers = cluster.containers()?;
+    let block = cluster.members[1].blocks()?[0];
+    let wanted = [
+        ("device", "added", "vxlan.calico".to_owned()),
+        ("encapsulation", "added", "10.1.0.12 by vxlan.calico".to_owned()),
+        ("firewall", "added", "table inet calico".to_owned()),
+        ("route", "added", block.to_string()),
+    ];
+    cluster.members[0].until("/v1/journal", |answer| {
+        let lines = answer["journal"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let is_there = |(kind, change, object): &(&str, &str, String)| {
+            let fits = |line: &Value| {
+                line["kind"] == *kind && line["change"] == *change && line["object"] == *object
+            };
+            lines.iter().any(fits)
+        };
+        wanted.iter().all(is_there)
+    })?;
+    // A route that the store decides names no peer.
+    let about = cluster.members[0].ask(&format!("/v1/journal?kind=route&prefix={block}"))?;
+    ensure!(about["journal"][0]["peer"].is_null(), "{about:#}");
+    let mut changes = Changes::of(&cluster.members[0], "?kind=device")?;
+    cluster.apply(
+        Kind::IpPool,
+        "default-ipv4-ippool",
+        &json!({ "cidr": "192.168.0.0/16", "vxlanMode": "Never", "ipipMode": "Never" }),
+    )?;
+    let gone = changes.until("device", "withdrawn", "vxlan.calico")?;
+    ensure!(gone["cause"].is_string(), "{gone}");
     Ok(())
 }

@@ -8,6 +8,7 @@ mod flood;
 mod frr;
 mod gobgp;
 mod reflection;
+mod refusals;
 mod restarts;
 mod sessions;
 mod several_paths;

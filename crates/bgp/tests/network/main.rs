@@ -60,7 +60,9 @@ fn reflected(count: usize) -> Vec<Node> {
 
 /// The same with nodes that send several paths where they can.
 fn several(mut nodes: Vec<Node>) -> Vec<Node> {
-    nodes.iter_mut().for_each(|node| node.several = true);
+    for node in &mut nodes {
+        node.several = true;
+    }
     nodes
 }
 
@@ -379,5 +381,37 @@ fn clients_know_every_way_after_whatever_has_happened() {
         for client in 2..7 {
             assert_all_ways(&network, client, &owners, seed);
         }
+    }
+}
+
+#[test]
+fn who_becomes_a_reflector_tells_every_way_without_a_new_session() {
+    for seed in 0..50 {
+        let mut nodes: Vec<Node> = (0..5).map(|_| node(64_512, [0])).collect();
+        nodes[0] = node(64_512, 1..5);
+        for owner in [1, 2] {
+            nodes[owner].routes.insert(shared());
+        }
+        let mut network = Network::new(several(nodes), seed);
+        network.run(5 * SECOND);
+        let hops = |network: &Network, node: usize| -> Vec<IpAddr> {
+            let mut hops: Vec<IpAddr> = (network.ways(node, &shared()).iter())
+                .map(|(_, _, to)| *to)
+                .collect();
+            hops.sort();
+            hops
+        };
+        let both = [1, 2].map(|owner| IpAddr::V4(address(owner)));
+        for _ in 0..2 {
+            assert!(hops(&network, 3).is_empty(), "seed {seed}: nobody reflects");
+            network.set_reflector(0, Some(Ipv4Addr::new(244, 0, 0, 1)));
+            network.run(SECOND);
+            assert_eq!(hops(&network, 3), both, "seed {seed}: {:#?}", network.describe());
+            assert_eq!(hops(&network, 4), both, "seed {seed}");
+            assert_eq!(hops(&network, 1), both[1..], "seed {seed}: one's own is not told");
+            network.set_reflector(0, None);
+            network.run(SECOND);
+        }
+        assert_eq!(network.ups(0, 3), 1, "seed {seed}");
     }
 }

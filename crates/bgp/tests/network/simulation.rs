@@ -228,6 +228,32 @@ impl Network {
         self.after(node);
     }
 
+    /// A node begins to reflect for all its neighbours, or ends to.
+    pub(crate) fn set_reflector(&mut self, node: usize, cluster: Option<Ipv4Addr>) {
+        self.nodes[node].cluster = cluster;
+        for (_, client) in &mut self.nodes[node].neighbours {
+            *client = cluster.is_some();
+        }
+        let this = self.nodes[node].clone();
+        let Some(speaker) = &mut self.speakers[node] else {
+            return;
+        };
+        speaker.set_identity(address(node), cluster);
+        for (other, client) in &this.neighbours {
+            let config = peer_config(&this, node, *other, self.nodes[*other].asn, *client, false);
+            speaker.set_peer(peer(*other), config, 1, self.now);
+        }
+        self.after(node);
+    }
+
+    /// How often a session of a node has come up.
+    pub(crate) fn ups(&self, node: usize, other: usize) -> u64 {
+        let status = self.speakers[node]
+            .as_ref()
+            .and_then(|speaker| speaker.peer(peer(other)));
+        status.map_or(0, |status| status.counters.ups)
+    }
+
     /// Lets time pass.
     pub(crate) fn run(&mut self, time: Duration) {
         let until = self.now + time;

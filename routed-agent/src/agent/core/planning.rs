@@ -155,8 +155,7 @@ impl Core {
             let (peer, cause) = self.note_selection(prefix, now);
             match planned {
                 Some(Ok(route)) => {
-                    self.refused.remove(prefix);
-                    self.note_refusal(prefix);
+                    self.clear_refusal(prefix);
                     if self.bgp_routes.get(prefix) != Some(&route) {
                         let before = self.bgp_routes.insert(*prefix, route.clone());
                         self.note_route(prefix, before.as_ref(), Some(&route), (peer, None));
@@ -164,13 +163,9 @@ impl Core {
                     }
                     continue;
                 }
-                Some(Err(refusal)) => {
-                    tracing::warn!(target: "agent", code = refusal.code, "{}", refusal.text);
-                    self.refused.insert(*prefix, refusal);
-                }
-                None => {}
+                Some(Err(refusal)) => self.refuse(prefix, refusal),
+                None => self.clear_refusal(prefix),
             }
-            self.note_refusal(prefix);
             if let Some(before) = self.bgp_routes.remove(prefix) {
                 self.note_route(prefix, Some(&before), None, (peer, cause.as_ref()));
                 changes.push((*prefix, None));

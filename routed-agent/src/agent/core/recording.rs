@@ -3,7 +3,7 @@
 //! and shared.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -15,7 +15,7 @@ use super::Core;
 use crate::{
     export_policy::class,
     journal::{Change, Kind, Limits, Line, Object, PeerName, Recorder},
-    plan::{Fixtures, PlannedRoute, RouteOrigin, Routes},
+    plan::{Fixtures, PlannedRoute, Refusal, RouteOrigin, Routes},
 };
 
 /// The journal, and what is remembered to tell what is news.
@@ -25,6 +25,8 @@ pub(in crate::agent) struct Recording {
     peers: HashMap<PeerId, Arc<PeerName>>,
     /// What was selected, by prefix.
     selected: HashMap<IpNet, Selected>,
+    /// Prefixes whose refusal is BGP's, not the store's.
+    refused_by_bgp: BTreeSet<IpNet>,
     /// Refusals that have been told, by code.
     refused: BTreeMap<IpNet, &'static str>,
     /// Why a session could not be made, at the last attempt.
@@ -81,6 +83,7 @@ impl Recording {
             recorder,
             peers: HashMap::new(),
             selected: HashMap::new(),
+            refused_by_bgp: BTreeSet::new(),
             refused: BTreeMap::new(),
             failed: HashMap::new(),
             texts: HashMap::new(),
@@ -149,7 +152,7 @@ impl Core {
         let peer = self.peer_name(id);
         let name = self.name_text(Some(id));
         tracing::info!(target: "agent", kind = "session", "{name}: {cause}");
-        if change == Change::Up {
+        if matches!(change, Change::Up | Change::Withdrawn) {
             self.recording.failed.remove(&id);
         }
         let line = Line::new(Kind::Session, change, Object::Name(name.into()), cause.into());
@@ -335,12 +338,28 @@ impl Core {
         }
     }
 
+    /// What BGP has selected for a prefix must not be.
+    pub(super) fn refuse(&mut self, prefix: &IpNet, refusal: Refusal) {
+        self.recording.refused_by_bgp.insert(*prefix);
+        self.refused.insert(*prefix, refusal);
+        self.note_refusal(prefix);
+    }
+
+    /// What BGP has selected for a prefix may be, or it has nothing. What the store wants is another matter.
+    pub(super) fn clear_refusal(&mut self, prefix: &IpNet) {
+        if self.recording.refused_by_bgp.remove(prefix) {
+            self.refused.remove(prefix);
+        }
+        self.note_refusal(prefix);
+    }
+
     /// A prefix may be refused, or not any more.
     pub(super) fn note_refusal(&mut self, prefix: &IpNet) {
         let (change, cause) = match (self.refused.get(prefix), self.recording.refused.get(prefix)) {
             (None, None) => return,
             (Some(refusal), Some(told)) if refusal.code == *told => return,
             (Some(refusal), _) => {
+                tracing::warn!(target: "agent", code = refusal.code, "{}", refusal.text);
                 self.recording.refused.insert(*prefix, refusal.code);
                 (Change::Refused, format!("{}: {}", refusal.code, refusal.text))
             }
