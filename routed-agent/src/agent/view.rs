@@ -35,8 +35,6 @@ pub enum Query {
     },
     /// Settings and where they come from.
     Configuration,
-    /// What has happened.
-    Journal,
     /// For Prometheus.
     Metrics,
     /// Whether the agent works.
@@ -104,7 +102,6 @@ impl Core {
             Query::Plan => ok(self.plan_view()),
             Query::Explain { from, to } => self.explain(*from, *to),
             Query::Configuration => ok(self.settings()),
-            Query::Journal => ok(self.history()),
             Query::Metrics => Answer {
                 status: 200,
                 body: Body::Text(self.metrics()),
@@ -127,13 +124,6 @@ impl Core {
             json!({ "name": row.setting.name, "value": row.value, "origin": row.origin.to_string(), "live": row.setting.live })
         });
         json!({ "settings": rows.collect::<Vec<_>>(), "warnings": self.warnings })
-    }
-
-    /// What has happened, the oldest first.
-    fn history(&self) -> Value {
-        let mut lines: Vec<_> = self.journal.iter().chain(&self.session_journal).collect();
-        lines.sort_by_key(|line| line.time_ms);
-        json!({ "journal": lines })
     }
 
     fn not_ready(&self) -> Vec<Value> {
@@ -206,6 +196,7 @@ impl Core {
             "addressUpkeep": self.upkeep,
             "failures": self.failures,
             "rivals": self.rivals,
+            "journal": self.recording.journal().status(),
             "warnings": self.warnings.iter().chain(&self.peer_warnings).collect::<Vec<_>>(),
         })
     }
@@ -232,6 +223,10 @@ impl Core {
                 "families": status.families.iter().map(|family| json!({
                     "family": family.family.to_string(), "received": family.received, "refused": family.refused,
                     "announced": family.announced, "endOfRib": family.end_of_rib, "told": family.told,
+                    "addPath": status.negotiated.map(|agreed| json!({
+                        "receive": agreed.encoding.add_path_receive.contains(family.family),
+                        "send": agreed.encoding.add_path_send.contains(family.family),
+                    })),
                 })).collect::<Vec<_>>(),
                 "holdSeconds": status.negotiated.map(|agreed| agreed.hold_time.as_secs()),
                 "counters": {

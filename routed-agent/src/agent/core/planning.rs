@@ -11,7 +11,7 @@ use bgp::speaker::NextHopState;
 use ipnet::IpNet;
 use model::{AffinityState, prefix};
 
-use super::Core;
+use super::{Core, recording::Selected};
 use crate::{
     dataplane::Command,
     encapsulation::Encapsulation,
@@ -30,13 +30,19 @@ fn within<'m, V>(
     map.range(*prefix..=last)
 }
 
-/// Replaces what of a map is inside a prefix, or is it.
-fn replace_within<V>(map: &mut BTreeMap<IpNet, V>, prefix: &IpNet, values: BTreeMap<IpNet, V>) {
-    let before: Vec<IpNet> = within(map, prefix).map(|(inside, _)| *inside).collect();
-    for inside in before {
-        map.remove(&inside);
+/// Replaces what of a map is inside a prefix, or is it; what it had and has there.
+fn replace_within<V>(
+    map: &mut BTreeMap<IpNet, V>,
+    prefix: &IpNet,
+    values: BTreeMap<IpNet, V>,
+) -> BTreeSet<IpNet> {
+    let mut concerned: BTreeSet<IpNet> = within(map, prefix).map(|(inside, _)| *inside).collect();
+    for inside in &concerned {
+        map.remove(inside);
     }
+    concerned.extend(values.keys());
     map.extend(values);
+    concerned
 }
 
 /// The blocks of this node, as policies know them.
@@ -67,7 +73,8 @@ impl Core {
         let planner = Self::planner(&snapshot, &facts, &choices);
         let fixtures = planner.fixtures();
         if *self.fixtures != fixtures || !self.begun {
-            self.fixtures = Arc::new(fixtures);
+            let before = std::mem::replace(&mut self.fixtures, Arc::new(fixtures));
+            self.note_fixtures(&before, &Arc::clone(&self.fixtures));
             self.commands.push(Command::Fixtures(Arc::clone(&self.fixtures)));
         }
         self.set_peers();
@@ -96,6 +103,7 @@ impl Core {
             .chain(self.bgp_routes.keys().copied().collect::<Vec<_>>())
             .collect();
         self.plan_bgp(&all);
+        self.note_refusals();
         if !self.begun
             && snapshot
                 .nodes
@@ -138,7 +146,8 @@ impl Core {
             let before = within(&self.store_routes, block).filter(|(_, route)| of_block(route.origin));
             changes.extend(before.map(|(prefix, _)| (*prefix, None)));
             changes.extend(routes.into_iter().map(|(prefix, route)| (prefix, Some(route))));
-            replace_within(&mut self.store_refused, block, refused);
+            let told = replace_within(&mut self.store_refused, block, refused);
+            told.iter().for_each(|prefix| self.note_refusal(prefix));
             match snapshot.borrowed_in(block, &node) {
                 none if none.is_empty() => drop(self.borrowed.remove(block)),
                 addresses => drop(self.borrowed.insert(*block, addresses)),
@@ -172,10 +181,11 @@ impl Core {
             |(prefix, route): &(IpNet, Option<PlannedRoute>)| self.store_routes.get(prefix) != route.as_ref();
         let changes: Vec<_> = changes.into_iter().filter(is_new).collect();
         for (prefix, route) in &changes {
-            match route {
-                Some(route) => drop(self.store_routes.insert(*prefix, route.clone())),
-                None => drop(self.store_routes.remove(prefix)),
-            }
+            let before = match route {
+                Some(route) => self.store_routes.insert(*prefix, route.clone()),
+                None => self.store_routes.remove(prefix),
+            };
+            self.note_route(prefix, before.as_ref(), route.as_ref(), (None, None));
         }
         if !changes.is_empty() || !self.begun {
             self.commands.push(Command::StoreRoutes(changes));
@@ -245,25 +255,25 @@ impl Core {
         let planner = Self::planner(&snapshot, &facts, &choices);
         let mut changes: Vec<(IpNet, Option<PlannedRoute>)> = Vec::new();
         for prefix in prefixes {
-            let planned = planner.bgp_route(prefix, &self.speaker.selected(prefix));
+            let selected = self.speaker.selected(prefix);
+            let planned = planner.bgp_route(prefix, &selected);
+            let now = Selected::of(&selected);
+            let (peer, cause) = self.note_selection(prefix, now);
             match planned {
                 Some(Ok(route)) => {
-                    self.bgp_refused.remove(prefix);
+                    self.clear_refusal(prefix);
                     if self.bgp_routes.get(prefix) != Some(&route) {
-                        self.bgp_routes.insert(*prefix, route.clone());
+                        let before = self.bgp_routes.insert(*prefix, route.clone());
+                        self.note_route(prefix, before.as_ref(), Some(&route), (peer, None));
                         changes.push((*prefix, Some(route)));
                     }
                     continue;
                 }
-                Some(Err(refusal)) => {
-                    if self.bgp_refused.get(prefix) != Some(&refusal) {
-                        tracing::warn!(target: "agent", code = refusal.code, "{}", refusal.text);
-                        self.bgp_refused.insert(*prefix, refusal);
-                    }
-                }
-                None => drop(self.bgp_refused.remove(prefix)),
+                Some(Err(refusal)) => self.refuse(prefix, refusal),
+                None => self.clear_refusal(prefix),
             }
-            if self.bgp_routes.remove(prefix).is_some() {
+            if let Some(before) = self.bgp_routes.remove(prefix) {
+                self.note_route(prefix, Some(&before), None, (peer, cause.as_ref()));
                 changes.push((*prefix, None));
             }
         }
