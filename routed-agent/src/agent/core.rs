@@ -30,6 +30,7 @@ use crate::{
     session_io::PeerSocket,
     snapshot::Snapshot,
     start::Start,
+    store_thread::Away,
     upkeep,
 };
 use settings::{choices, idle, resolution};
@@ -86,7 +87,7 @@ pub(super) struct Core {
     pub(super) rivals: BTreeSet<String>,
     pub(super) journal: VecDeque<JournalLine>,
     pub(super) session_journal: VecDeque<JournalLine>,
-    pub(super) store_problem: Option<String>,
+    pub(super) store_problem: Option<Away>,
     pub(super) upkeep: upkeep::State,
     pub(super) restarted: bool,
     pub(super) complete: bool,
@@ -240,8 +241,8 @@ impl Core {
     }
 
     /// The store cannot be used: what was known stays in force.
-    pub(super) fn lose_store(&mut self, problem: String) {
-        self.note("store", format!("the store cannot be used: {problem}"));
+    pub(super) fn lose_store(&mut self, problem: Away) {
+        self.note("store", format!("the store cannot be used: {}", problem.text));
         self.store_problem = Some(problem);
     }
 

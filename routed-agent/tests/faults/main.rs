@@ -7,6 +7,7 @@ mod connections;
 mod hostile;
 mod polite;
 mod stage;
+mod store;
 #[path = "../cluster/support.rs"]
 #[expect(dead_code, reason = "clusters are the other target's")]
 mod support;

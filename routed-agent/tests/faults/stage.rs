@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result};
 use model::Kind;
 use serde_json::{Value, json};
-use testbed::{Host, Program, cluster::Member, peers};
+use testbed::{Folders, Host, Program, cluster::Member, peers};
 
 use crate::{
     polite::{Polite, row, until_row},
@@ -35,10 +35,27 @@ impl Stage {
 
     /// The same with another AS number of the hostile peer.
     pub(crate) fn with_peer_as(number: u32, environment: &[(&str, &str)]) -> Result<Option<Self>> {
+        Self::prepared(number, environment, |_| Ok(()))
+    }
+
+    /// The same with an agent that has a mount namespace of its own, in which these shell commands are run before it.
+    pub(crate) fn with_mounts(mounts: impl FnOnce(&Folders) -> String) -> Result<Option<Self>> {
+        Self::prepared(AS, &[], |agent| {
+            let mounts = mounts(agent.host().folders());
+            agent.set_mounts(&mounts)
+        })
+    }
+
+    fn prepared(
+        number: u32,
+        environment: &[(&str, &str)],
+        prepare: impl FnOnce(&mut Member) -> Result<()>,
+    ) -> Result<Option<Self>> {
         if !possible() || !peers::available(&[peers::Peer::Ipv6]) {
             return Ok(None);
         }
         let mut world = World::new(1, environment)?;
+        prepare(&mut world.agents[0])?;
         world.start()?;
         let polite = Polite::start(&world)?;
         let hostile = Host::new("hostile")?;

@@ -63,7 +63,8 @@ impl World {
         Ok(world)
     }
 
-    fn store(&self) -> PathBuf {
+    /// The embedded store's file.
+    pub(crate) fn store(&self) -> PathBuf {
         self.folder.path().join("store.db")
     }
 
