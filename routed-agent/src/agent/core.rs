@@ -272,10 +272,13 @@ impl Core {
                 self.facts = Some(facts);
                 self.plan();
             }
-            Report::Repaired(what) => self.note(
-                "repair",
-                format!("put right, after somebody had changed it: {what}"),
-            ),
+            Report::Repaired(what) => {
+                self.rivals.remove(&what);
+                self.note(
+                    "repair",
+                    format!("put right, after somebody had changed it: {what}"),
+                );
+            }
             Report::Rival(what) => {
                 self.note(
                     "repair",
