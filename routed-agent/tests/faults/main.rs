@@ -4,6 +4,7 @@
 
 mod attributes;
 mod connections;
+mod ground;
 mod hostile;
 mod polite;
 mod stage;
