@@ -2,6 +2,7 @@
 //! The agent's state, and what follows from each change of it. Nothing here waits.
 
 mod announcing;
+mod files;
 mod planning;
 mod sessions;
 mod settings;
@@ -91,6 +92,8 @@ pub(super) struct Core {
     pub(super) upkeep: upkeep::State,
     pub(super) restarted: bool,
     pub(super) complete: bool,
+    /// For the plugin's file.
+    mtu: Option<u32>,
     begun: bool,
     registered: bool,
     /// The speaker waits for nobody any more; what it has selected may not be planned yet.
@@ -152,6 +155,7 @@ impl Core {
             upkeep: upkeep::State::default(),
             restarted,
             complete: false,
+            mtu: None,
             begun: false,
             registered: false,
             converged: false,

@@ -111,18 +111,6 @@ impl Core {
         }
     }
 
-    pub(in crate::agent) fn write_mtu(&mut self, mtu: Option<u32>) {
-        let Some(mtu) = mtu else { return };
-        let path = self.start.state_dir.join("mtu");
-        let text = format!("{mtu}");
-        if std::fs::read_to_string(&path).is_ok_and(|found| found.trim() == text) {
-            return;
-        }
-        if let Err(problem) = crate::start::write_file(&path, text.as_bytes(), 0o644) {
-            self.failures.insert("MTU file".into(), format!("{problem:#}"));
-        }
-    }
-
     pub(in crate::agent) fn resolve(&mut self, address: IpAddr, facts: &Facts) {
         let hops = facts.resolve(address);
         let device = hops
