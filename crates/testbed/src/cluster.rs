@@ -8,12 +8,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use cni_plugin::Version;
 use ipnet::IpNet;
 use kernel::Family;
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -88,6 +90,22 @@ impl Member {
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
         self.program = script;
         Ok(())
+    }
+
+    /// Runs `action` on a thread of its own where the agent has its file systems.
+    pub fn inside_mounts<T: Send>(&self, action: impl FnOnce() -> T + Send) -> Result<T> {
+        let pid = self.pid().context("no agent is running")?;
+        let mounts = File::open(format!("/proc/{pid}/ns/mnt"))?;
+        thread::scope(|scope| {
+            let done = scope.spawn(|| {
+                // A thread that shares its working directory with others may not change its root.
+                unshare(CloneFlags::CLONE_FS)?;
+                setns(&mounts, CloneFlags::CLONE_NEWNS)?;
+                anyhow::Ok(action())
+            });
+            let done = done.join();
+            done.unwrap_or_else(|_| bail!("a thread inside a mount namespace panicked"))
+        })
     }
 
     /// Runs shell commands where the agent has its file systems.

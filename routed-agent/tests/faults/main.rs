@@ -4,6 +4,7 @@
 
 mod attributes;
 mod connections;
+mod disk;
 mod ground;
 mod hostile;
 mod polite;
