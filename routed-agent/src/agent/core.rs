@@ -2,6 +2,7 @@
 //! The agent's state, and what follows from each change of it. Nothing here waits.
 
 mod announcing;
+mod files;
 mod planning;
 mod recording;
 mod sessions;
@@ -36,6 +37,7 @@ use crate::{
     session_io::PeerSocket,
     snapshot::{Difference, Snapshot},
     start::Start,
+    store_thread::Away,
     upkeep,
 };
 use recording::Recording;
@@ -81,10 +83,12 @@ pub(super) struct Core {
     pub(super) failures: BTreeMap<String, String>,
     pub(super) rivals: BTreeSet<String>,
     pub(super) recording: Recording,
-    pub(super) store_problem: Option<String>,
+    pub(super) store_problem: Option<Away>,
     pub(super) upkeep: upkeep::State,
     pub(super) restarted: bool,
     pub(super) complete: bool,
+    /// For the plugin's file.
+    mtu: Option<u32>,
     begun: bool,
     registered: bool,
     /// The speaker waits for nobody any more; what it has selected may not be planned yet.
@@ -150,6 +154,7 @@ impl Core {
             upkeep: upkeep::State::default(),
             restarted,
             complete: false,
+            mtu: None,
             begun: false,
             registered: false,
             converged: false,
@@ -240,8 +245,8 @@ impl Core {
     }
 
     /// The store cannot be used: what was known stays in force.
-    pub(super) fn lose_store(&mut self, problem: String) {
-        self.note("store", format!("the store cannot be used: {problem}"));
+    pub(super) fn lose_store(&mut self, problem: Away) {
+        self.note("store", format!("the store cannot be used: {}", problem.text));
         self.store_problem = Some(problem);
     }
 
@@ -272,6 +277,7 @@ impl Core {
                 self.plan();
             }
             Report::Repaired(what) => {
+                self.rivals.remove(&what);
                 let text = format!("put right, after somebody had changed it: {what}");
                 self.note_item(Kind::Repair, Change::Repaired, &what, text);
             }

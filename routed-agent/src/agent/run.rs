@@ -4,7 +4,6 @@
 use std::{
     cell::RefCell,
     net::{IpAddr, SocketAddr},
-    path::Path,
     rc::Rc,
     time::Duration,
 };
@@ -38,6 +37,8 @@ use crate::{
 
 /// How long the last words to peers may take.
 const FAREWELL: Duration = Duration::from_millis(900);
+/// Files that could not be written are tried again after this time.
+const WRITE_AGAIN: Duration = Duration::from_secs(2);
 /// Queries that may wait.
 const QUERIES: usize = 64;
 
@@ -196,7 +197,7 @@ async fn live(start: Start) -> Result<Ending> {
         store: &store,
         upkeep: &upkeep,
     };
-    let ending = work(&handle, &threads, &mut messages, &mut questions, &marker).await?;
+    let ending = work(&handle, &threads, &mut messages, &mut questions).await?;
     sessions.shut_down();
     // Who leaves claims nothing any more.
     drop(upkeep);
@@ -253,12 +254,12 @@ async fn work(
     threads: &Threads<'_>,
     messages: &mut mpsc::UnboundedReceiver<Message>,
     questions: &mut Questions,
-    marker: &Path,
 ) -> Result<Ending> {
     let mut terminated = signal(SignalKind::terminate()).context("signals")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("signals")?;
     let mut registered: Option<Registration> = None;
     let mut ordered: Option<Orders> = None;
+    let mut write_at: Option<tokio::time::Instant> = None;
     loop {
         let deadline = {
             let core = handle.core.borrow();
@@ -269,6 +270,12 @@ async fn work(
         let timer = async {
             match deadline {
                 Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        let write_again = async {
+            match write_at {
+                Some(time) => tokio::time::sleep_until(time).await,
                 None => std::future::pending().await,
             }
         };
@@ -294,6 +301,10 @@ async fn work(
                 handle.settle();
             }
             () = handle.moved.notified() => {}
+            () = write_again => {
+                write_at = None;
+                handle.core.borrow_mut().write_again();
+            }
             Some((query, answer)) = questions.recv() => {
                 let _ = answer.send(handle.core.borrow().answer(&query));
                 match query {
@@ -305,9 +316,10 @@ async fn work(
             _ = terminated.recv() => return Ok(Ending::Restart),
             _ = interrupted.recv() => return Ok(Ending::Restart),
         }
-        if handle.core.borrow().complete && !marker.exists() {
-            // From now on a new start in this boot is a restart.
-            let _ = crate::start::write_file(marker, b"", 0o600);
+        let mut core = handle.core.borrow_mut();
+        core.write_marker();
+        if write_at.is_none() && core.has_unwritten_files() {
+            write_at = Some(tokio::time::Instant::now() + WRITE_AGAIN);
         }
     }
 }

@@ -8,10 +8,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::core::Core;
-use crate::{
-    plan::{PlannedRoute, Way},
-    planner::code,
-};
+use crate::plan::{PlannedRoute, Way};
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,53 +121,6 @@ impl Core {
             json!({ "name": row.setting.name, "value": row.value, "origin": row.origin.to_string(), "live": row.setting.live })
         });
         json!({ "settings": rows.collect::<Vec<_>>(), "warnings": self.warnings })
-    }
-
-    fn not_ready(&self) -> Vec<Value> {
-        let mut reasons = Vec::new();
-        let mut add = |code: &str, text: String| reasons.push(json!({ "code": code, "text": text }));
-        if !self.has_snapshot {
-            add(
-                "store-not-read",
-                self.store_problem
-                    .clone()
-                    .unwrap_or_else(|| "the store has not been read yet".into()),
-            );
-        }
-        if self.facts.is_none() {
-            add(
-                "kernel-not-read",
-                "the kernel's state has not been read yet".into(),
-            );
-        }
-        if self.has_snapshot
-            && self
-                .snapshot
-                .nodes
-                .get(&self.start.node)
-                .is_none_or(|node| node.spec.bgp.is_none())
-        {
-            let why = self.failures.get("node address").cloned();
-            add(
-                "node-without-address",
-                why.unwrap_or_else(|| "the Node has no address yet".into()),
-            );
-        }
-        for (item, problem) in self
-            .failures
-            .iter()
-            .filter(|(item, _)| item.starts_with("device") || item.starts_with("route"))
-        {
-            add("kernel-refuses", format!("{item}: {problem}"));
-        }
-        let dropped = self
-            .failures
-            .iter()
-            .filter(|(item, _)| item.starts_with("forward-dropped-by"));
-        for (code, problem) in dropped {
-            add(code, problem.clone());
-        }
-        reasons
     }
 
     fn status(&self) -> Value {
@@ -290,27 +240,6 @@ impl Core {
                 "name": &*tunnel.name, "mtu": tunnel.mtu, "address": tunnel.address, "local": tunnel.local, "reason": tunnel.reason,
             })).collect::<Vec<_>>(),
         })
-    }
-
-    /// Routes that are not programmed, and why.
-    fn refusals(&self) -> Vec<Value> {
-        let view =
-            |prefix: &IpNet, code: &str, text: &str| json!({ "prefix": prefix, "code": code, "text": text });
-        let planned = self.refused();
-        let planned = planned.map(|(prefix, refusal)| view(prefix, refusal.code, &refusal.text));
-        // An own route is always preferred to the same one of a peer's, so planning never meets that.
-        let own = self.snapshot.blocks_of(&self.start.node);
-        let conflicts = own.filter_map(|(block, _)| {
-            let paths = self.speaker.paths(&block);
-            let peer = paths
-                .iter()
-                .filter(|path| !path.refused)
-                .find_map(|path| path.peer)?;
-            let name = self.peers.get(&peer).map_or("a peer", |peer| peer.name.as_str());
-            let text = format!("{block} is a block of this node, and {name} announces it too");
-            Some(view(&block, code::OWN_BLOCK, &text))
-        });
-        planned.chain(conflicts).collect()
     }
 
     /// The planned route that a packet takes.

@@ -187,6 +187,11 @@ impl OwnRoutes {
         Ok(())
     }
 
+    /// The index of a link.
+    pub(super) fn link(&self, name: &str) -> Option<u32> {
+        self.links.get(name).copied()
+    }
+
     pub(super) fn set_link(&mut self, link: &Link, deleted: bool) {
         self.links.retain(|_, index| *index != link.index);
         if !deleted {

@@ -74,6 +74,8 @@ words! {
         Kernel = "kernel",
         /// The datastore.
         Store = "store",
+        /// Addresses and blocks that upkeep has seen to.
+        Addresses = "addresses",
         /// A setting.
         Configuration = "configuration",
         /// This node.

@@ -4,9 +4,12 @@
 
 mod attributes;
 mod connections;
+mod disk;
+mod ground;
 mod hostile;
 mod polite;
 mod stage;
+mod store;
 #[path = "../cluster/support.rs"]
 #[expect(dead_code, reason = "clusters are the other target's")]
 mod support;

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result};
 use model::Kind;
 use serde_json::{Value, json};
-use testbed::{Host, Program, cluster::Member, peers};
+use testbed::{Folders, Host, Program, cluster::Member, peers};
 
 use crate::{
     polite::{Polite, row, until_row},
@@ -35,11 +35,52 @@ impl Stage {
 
     /// The same with another AS number of the hostile peer.
     pub(crate) fn with_peer_as(number: u32, environment: &[(&str, &str)]) -> Result<Option<Self>> {
-        if !possible() || !peers::available(&[peers::Peer::Ipv6]) {
+        Self::prepared(number, environment, |_| Ok(()))
+    }
+
+    /// The same with an agent that has a mount namespace of its own, in which these shell commands are run before it.
+    pub(crate) fn with_mounts(mounts: impl FnOnce(&Folders) -> String) -> Result<Option<Self>> {
+        Self::prepared(AS, &[], |agent| {
+            let mounts = mounts(agent.host().folders());
+            agent.set_mounts(&mounts)
+        })
+    }
+
+    /// The same with a store on a file system of a few megabytes that only the agent has. It has no containers: their
+    /// plugin would have to have it too.
+    pub(crate) fn with_small_store(megabytes: u32) -> Result<Option<Self>> {
+        if !is_possible() {
+            return Ok(None);
+        }
+        let mut world = World::new(1, &[("IP6", "autodetect")])?;
+        let store = world.store();
+        let folder = store.parent().context("a folder")?.display().to_string();
+        let agent = &mut world.agents[0];
+        let small = agent.host().folders().top().join("small").display().to_string();
+        agent.set_mounts(&format!(
+            "mkdir {small}\nmount -t tmpfs -o size={megabytes}m tmpfs {small}\ncp -a {folder}/. {small}\nmount --move {small} {folder}"
+        ))?;
+        agent.start()?;
+        agent.until("/v1/status", |status| status["complete"] == true)?;
+        world.is_store_private = true;
+        Self::in_world(world, AS).map(Some)
+    }
+
+    fn prepared(
+        number: u32,
+        environment: &[(&str, &str)],
+        prepare: impl FnOnce(&mut Member) -> Result<()>,
+    ) -> Result<Option<Self>> {
+        if !is_possible() {
             return Ok(None);
         }
         let mut world = World::new(1, environment)?;
+        prepare(&mut world.agents[0])?;
         world.start()?;
+        Self::in_world(world, number).map(Some)
+    }
+
+    fn in_world(world: World, number: u32) -> Result<Self> {
         let polite = Polite::start(&world)?;
         let hostile = Host::new("hostile")?;
         world.attach(&hostile, HOSTILE)?;
@@ -49,7 +90,7 @@ impl Stage {
             world,
         };
         stage.add_peer("hostile", HOSTILE, number)?;
-        Ok(Some(stage))
+        Ok(stage)
     }
 
     /// Makes a host a peer of the agent's.
@@ -91,6 +132,10 @@ impl Stage {
     pub(crate) fn run(&self, program: &str, arguments: &str) -> Result<String> {
         run_on(self.agent().host(), program, arguments)
     }
+}
+
+fn is_possible() -> bool {
+    possible() && peers::available(&[peers::Peer::Ipv6])
 }
 
 /// An ordinary OPEN of the hostile peer's, with a long hold time.

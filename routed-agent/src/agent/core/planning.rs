@@ -147,7 +147,9 @@ impl Core {
             changes.extend(before.map(|(prefix, _)| (*prefix, None)));
             changes.extend(routes.into_iter().map(|(prefix, route)| (prefix, Some(route))));
             let told = replace_within(&mut self.store_refused, block, refused);
-            told.iter().for_each(|prefix| self.note_refusal(prefix));
+            for prefix in &told {
+                self.note_refusal(prefix);
+            }
             match snapshot.borrowed_in(block, &node) {
                 none if none.is_empty() => drop(self.borrowed.remove(block)),
                 addresses => drop(self.borrowed.insert(*block, addresses)),
@@ -217,18 +219,6 @@ impl Core {
         if !std::mem::replace(&mut self.complete, true) {
             self.commands.push(Command::Complete);
             self.note("agent", "routes of peers are complete");
-        }
-    }
-
-    pub(in crate::agent) fn write_mtu(&mut self, mtu: Option<u32>) {
-        let Some(mtu) = mtu else { return };
-        let path = self.start.state_dir.join("mtu");
-        let text = format!("{mtu}");
-        if std::fs::read_to_string(&path).is_ok_and(|found| found.trim() == text) {
-            return;
-        }
-        if let Err(problem) = crate::start::write_file(&path, text.as_bytes(), 0o644) {
-            self.failures.insert("MTU file".into(), format!("{problem:#}"));
         }
     }
 
