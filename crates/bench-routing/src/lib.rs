@@ -24,16 +24,19 @@ use anyhow::Result;
 
 use options::Options;
 use report::Report;
+use takers::Taker;
 
 /// Measures everything, prints the tables and writes the numbers. Whether all is well: false only where a target was
 /// missed and `--strict` given.
 pub fn compare(options: &Options) -> Result<bool> {
     let mut report = Report::new(options);
     if options.wants("tables") {
-        for (routes, rounds) in [(100_000, options.rounds), (1_000_000, options.rounds)] {
-            tables::compare(routes, rounds, &mut report)?;
+        for routes in &options.routes {
+            tables::compare(*routes, options, &mut report)?;
         }
-        tables::with_kernel(100_000, options.rounds.min(3), &mut report)?;
+        if options.takers.len() == Taker::TABLES.len() {
+            tables::with_kernel(100_000, options.rounds.min(3), &mut report)?;
+        }
     }
     #[cfg(any())]
     if options.wants("kernel") {

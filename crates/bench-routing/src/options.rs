@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use crate::takers::Taker;
+
 /// What `--help` prints.
 pub const HELP: &str = "\
 usage: bench-routing [options]
@@ -13,6 +15,8 @@ them as JSON. Needs root and the packages of .ci/peers.
   --strict            fail when a target is missed
   --only NAMES        of tables, kernel, mesh: comma-separated (default all)
   --rounds N          rounds of each table (default 5)
+  --routes NUMBERS    how many routes the tables get: comma-separated (default 100000,1000000)
+  --takers NAMES      only those contenders for the tables: of speaker, bird, frr, gobgp (default all)
   --json FILE         where the numbers go (default target/bench-routing.json)
 ";
 
@@ -25,6 +29,10 @@ pub struct Options {
     pub only: Vec<String>,
     /// Rounds.
     pub rounds: usize,
+    /// How many routes the tables get, one table after the other.
+    pub routes: Vec<u32>,
+    /// Contenders for the tables.
+    pub takers: Vec<Taker>,
     /// Where the numbers go.
     pub json: PathBuf,
 }
@@ -36,6 +44,8 @@ impl Options {
             strict: false,
             only: Vec::new(),
             rounds: 5,
+            routes: vec![100_000, 1_000_000],
+            takers: Taker::TABLES.to_vec(),
             json: "target/bench-routing.json".into(),
         };
         while let Some(argument) = arguments.next() {
@@ -54,6 +64,8 @@ impl Options {
                     options.rounds =
                         rounds.ok_or_else(|| format!("{argument}: {text:?} is not a number of 1 to 100"))?;
                 }
+                "--routes" => options.routes = list(&argument, &value()?, |text| text.parse().ok())?,
+                "--takers" => options.takers = list(&argument, &value()?, Taker::by_word)?,
                 "--json" => options.json = value()?.into(),
                 _ => return Err(format!("unknown argument {argument:?}")),
             }
@@ -69,6 +81,12 @@ impl Options {
     pub fn wants(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
+}
+
+fn list<T>(argument: &str, text: &str, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
+    let item =
+        |word: &str| read(word).ok_or_else(|| format!("{argument}: {word:?} is not known; see --help"));
+    text.split(',').map(item).collect()
 }
 
 #[cfg(test)]
@@ -90,6 +108,8 @@ mod tests {
             ("--only x", "\"x\""),
             ("--rounds 0", "\"0\""),
             ("--rounds", "--rounds"),
+            ("--routes 1,z", "\"z\""),
+            ("--takers quagga", "quagga"),
             ("y", "\"y\""),
         ] {
             assert!(read(words).unwrap_err().contains(named), "{words}");

@@ -12,6 +12,7 @@ use serde_json::json;
 use testbed::{Host, Running, eventually};
 
 use crate::{
+    options::Options,
     report::{Report, Row, median},
     stage::{FEEDER, FEEDER_AS, Site, Stage},
     store,
@@ -175,10 +176,22 @@ fn measure(
 }
 
 /// Tables and nothing else.
-pub fn compare(routes: u32, rounds: usize, report: &mut Report) -> Result<()> {
+pub fn compare(routes: u32, options: &Options, report: &mut Report) -> Result<()> {
     let stage = Stage::new(routes)?;
-    let all = measure(&stage, &Taker::TABLES, routes, rounds, report)?;
-    let [ours, bird, frr, gobgp] = &all[..] else {
+    let all = measure(&stage, &options.takers, routes, options.rounds, report)?;
+    let of = |taker: Taker| {
+        options
+            .takers
+            .iter()
+            .position(|other| *other == taker)
+            .map(|place| &all[place])
+    };
+    let (Some(ours), Some(bird), Some(frr), Some(gobgp)) = (
+        of(Taker::Speaker),
+        of(Taker::Bird),
+        of(Taker::Frr),
+        of(Taker::GoBgp),
+    ) else {
         return Ok(());
     };
     let cpu = |rounds: &Rounds| rounds.of(|round| round.cpu);

@@ -36,6 +36,13 @@ impl Taker {
     /// Those with the kernel behind them.
     pub const WITH_KERNEL: [Self; 2] = [Self::Agent, Self::BirdWithKernel];
 
+    /// By its word on the command line.
+    pub fn by_word(word: &str) -> Option<Self> {
+        let words = ["speaker", "bird", "frr", "gobgp"];
+        let place = words.iter().position(|known| *known == word)?;
+        Some(Self::TABLES[place])
+    }
+
     /// What it is called in the table.
     pub fn name(self) -> &'static str {
         match self {
