@@ -42,6 +42,9 @@ const DEFERRAL: Duration = Duration::from_secs(30);
 /// Something that has happened, for people.
 #[derive(Clone, Debug, serde::Serialize)]
 pub(super) struct JournalLine {
+    /// Counts lines: the wall clock may have been set between two of them.
+    #[serde(skip)]
+    pub number: u64,
     /// Milliseconds since the Unix epoch.
     pub time_ms: u128,
     /// `session`, `route`, `repair`, `store`, `configuration`, …
@@ -88,6 +91,8 @@ pub(super) struct Core {
     pub(super) rivals: BTreeSet<String>,
     pub(super) journal: VecDeque<JournalLine>,
     pub(super) session_journal: VecDeque<JournalLine>,
+    /// Lines noted since the start.
+    noted: u64,
     pub(super) store_problem: Option<Away>,
     pub(super) upkeep: upkeep::State,
     pub(super) restarted: bool,
@@ -151,6 +156,7 @@ impl Core {
             rivals: BTreeSet::new(),
             journal: VecDeque::new(),
             session_journal: VecDeque::new(),
+            noted: 0,
             store_problem: None,
             upkeep: upkeep::State::default(),
             restarted,
@@ -194,7 +200,13 @@ impl Core {
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default()
             .as_millis();
-        journal.push_back(JournalLine { time_ms, kind, text });
+        self.noted += 1;
+        journal.push_back(JournalLine {
+            number: self.noted,
+            time_ms,
+            kind,
+            text,
+        });
     }
 
     /// The store says something new.

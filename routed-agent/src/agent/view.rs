@@ -129,7 +129,7 @@ impl Core {
     /// What has happened, the oldest first.
     fn history(&self) -> Value {
         let mut lines: Vec<_> = self.journal.iter().chain(&self.session_journal).collect();
-        lines.sort_by_key(|line| line.time_ms);
+        lines.sort_by_key(|line| line.number);
         json!({ "journal": lines })
     }
 
