@@ -56,24 +56,24 @@ impl Good {
 
     /// With one more attribute.
     fn and(&self, more: &[u8]) -> Vec<u8> {
-        self.around(&origin(), &self.path, &next_hop(v4(HOSTILE)), more)
+        Self::around(&origin(), &self.path, &next_hop(v4(HOSTILE)), more)
     }
 
-    fn around(&self, origin: &[u8], path: &[u8], hop: &[u8], more: &[u8]) -> Vec<u8> {
+    fn around(origin: &[u8], path: &[u8], hop: &[u8], more: &[u8]) -> Vec<u8> {
         let attributes = [origin, path, hop, more].concat();
         update(&[], &attributes, &prefixes(&[v4net(PREFIX)]))
     }
 
     fn with_origin(&self, origin: &[u8]) -> Vec<u8> {
-        self.around(origin, &self.path, &next_hop(v4(HOSTILE)), &[])
+        Self::around(origin, &self.path, &next_hop(v4(HOSTILE)), &[])
     }
 
     fn with_path(&self, path: &[u8]) -> Vec<u8> {
-        self.around(&origin(), path, &next_hop(v4(HOSTILE)), &[])
+        Self::around(&origin(), path, &next_hop(v4(HOSTILE)), &[])
     }
 
     fn with_hop(&self, hop: &[u8]) -> Vec<u8> {
-        self.around(&origin(), &self.path, hop, &[])
+        Self::around(&origin(), &self.path, hop, &[])
     }
 
     /// Without NLRI of its own and without `NEXT_HOP`, as with multiprotocol attributes.
