@@ -9,6 +9,7 @@ pub mod dataplane;
 pub mod encapsulation;
 pub mod export_policy;
 pub mod facts;
+pub mod journal;
 mod log;
 pub mod nftables;
 pub mod node_address;

@@ -61,8 +61,9 @@ impl Core {
     pub(super) fn refusals(&self) -> Vec<Value> {
         let view =
             |prefix: &IpNet, code: &str, text: &str| json!({ "prefix": prefix, "code": code, "text": text });
-        let planned = self.refused.iter().chain(&self.bgp_refused);
-        let planned = planned.map(|(prefix, refusal)| view(prefix, refusal.code, &refusal.text));
+        let planned = self
+            .refused()
+            .map(|(prefix, refusal)| view(prefix, refusal.code, &refusal.text));
         // An own route is always preferred to the same one of a peer's, so planning never meets that.
         let own = self.snapshot.blocks_of(&self.start.node);
         let conflicts = own.filter_map(|(block, _)| {

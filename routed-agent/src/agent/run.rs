@@ -104,6 +104,7 @@ impl Handle {
         let (orders, commands) = {
             let mut core = self.core.borrow_mut();
             core.settle();
+            core.recording.flush();
             (
                 std::mem::take(&mut core.orders),
                 std::mem::take(&mut core.commands),
@@ -187,7 +188,8 @@ async fn live(start: Start) -> Result<Ending> {
     });
     let sessions = listen(&handle)?;
     let (asking, mut questions) = mpsc::channel(QUERIES);
-    let _socket = api::serve_unix(&start.run_dir.join("agent.sock"), asking.clone())?;
+    let journal = handle.core.borrow().recording.journal();
+    let _socket = api::serve_unix(&start.run_dir.join("agent.sock"), asking.clone(), journal)?;
     for (host, port) in handle.core.borrow().tcp_listeners() {
         api::serve_tcp(&host, port, asking.clone())?;
     }

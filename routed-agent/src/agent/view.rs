@@ -32,8 +32,6 @@ pub enum Query {
     },
     /// Settings and where they come from.
     Configuration,
-    /// What has happened.
-    Journal,
     /// For Prometheus.
     Metrics,
     /// Whether the agent works.
@@ -101,7 +99,6 @@ impl Core {
             Query::Plan => ok(self.plan_view()),
             Query::Explain { from, to } => self.explain(*from, *to),
             Query::Configuration => ok(self.settings()),
-            Query::Journal => ok(self.history()),
             Query::Metrics => Answer {
                 status: 200,
                 body: Body::Text(self.metrics()),
@@ -124,13 +121,6 @@ impl Core {
             json!({ "name": row.setting.name, "value": row.value, "origin": row.origin.to_string(), "live": row.setting.live })
         });
         json!({ "settings": rows.collect::<Vec<_>>(), "warnings": self.warnings })
-    }
-
-    /// What has happened, the oldest first.
-    fn history(&self) -> Value {
-        let mut lines: Vec<_> = self.journal.iter().chain(&self.session_journal).collect();
-        lines.sort_by_key(|line| line.number);
-        json!({ "journal": lines })
     }
 
     fn status(&self) -> Value {
@@ -156,6 +146,7 @@ impl Core {
             "addressUpkeep": self.upkeep,
             "failures": self.failures,
             "rivals": self.rivals,
+            "journal": self.recording.journal().status(),
             "warnings": self.warnings.iter().chain(&self.peer_warnings).collect::<Vec<_>>(),
         })
     }
@@ -182,6 +173,10 @@ impl Core {
                 "families": status.families.iter().map(|family| json!({
                     "family": family.family.to_string(), "received": family.received, "refused": family.refused,
                     "announced": family.announced, "endOfRib": family.end_of_rib, "told": family.told,
+                    "addPath": status.negotiated.map(|agreed| json!({
+                        "receive": agreed.encoding.add_path_receive.contains(family.family),
+                        "send": agreed.encoding.add_path_send.contains(family.family),
+                    })),
                 })).collect::<Vec<_>>(),
                 "holdSeconds": status.negotiated.map(|agreed| agreed.hold_time.as_secs()),
                 "counters": {
@@ -291,7 +286,7 @@ impl Core {
             "destination": owner(to),
             "local": found.is_some_and(|owner| owner.node == self.start.node),
             "route": route.map(|(prefix, route)| route_view(&prefix, route)),
-            "refused": self.bgp_refused.get(&prefix).or_else(|| self.refused.get(&prefix)).map(|refusal| json!({ "code": refusal.code, "text": refusal.text })),
+            "refused": self.refused().find(|(refused, _)| **refused == prefix).map(|(_, refusal)| json!({ "code": refusal.code, "text": refusal.text })),
             "encapsulation": decision.as_ref().map(|decision| decision.encapsulation.to_string()),
             "because": decision.map(|decision| decision.reason),
             "mtu": mtu,

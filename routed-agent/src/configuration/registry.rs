@@ -240,10 +240,10 @@ settings! {
         /// Not acted on yet.
         address_journal_entries: Entries = 100_000,
             Names::own(&["CALICO_ADDRESS_JOURNAL_ENTRIES"], "addressJournalEntries"), "entries", live;
-        /// How many changes and repairs of routes the journal keeps.
+        /// How many changes of routes the journal keeps in memory, and as many each of selections and of other events.
         route_journal_entries: Entries = 100_000, Names::own(&["CALICO_ROUTE_JOURNAL_ENTRIES"], "routeJournalEntries"),
             "entries", live;
-        /// How many changes of sessions the journal keeps.
+        /// How many changes of sessions the journal keeps in memory.
         session_journal_entries: Entries = 10_000,
             Names::own(&["CALICO_SESSION_JOURNAL_ENTRIES"], "sessionJournalEntries"), "entries", live;
     }

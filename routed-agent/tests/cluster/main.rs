@@ -3,6 +3,7 @@
 
 mod addresses;
 mod alone;
+mod changes;
 mod firewall;
 mod ipip;
 mod routers;

@@ -18,6 +18,7 @@ use crate::{
         words::{Backend, CrossSubnetTest, Severity},
     },
     dataplane::{Habits, Ownership},
+    journal::Limits,
     nftables::Firewall,
     planner::Choices,
     snapshot::Snapshot,
@@ -127,6 +128,7 @@ impl Core {
             felix: level(*configuration.log_severity_file),
             bird: level(*configuration.bgp_log_severity),
         });
+        self.recording.set_limits(limits(configuration));
     }
 }
 
@@ -206,6 +208,15 @@ pub(super) fn level(severity: Severity) -> Option<tracing::Level> {
         Severity::Info => Some(tracing::Level::INFO),
         Severity::Debug => Some(tracing::Level::DEBUG),
         Severity::Trace => Some(tracing::Level::TRACE),
+    }
+}
+
+/// How much of the journal is kept in memory.
+pub(super) fn limits(configuration: &Configuration) -> Limits {
+    let limit = |entries: u32| usize::try_from(entries).unwrap_or(usize::MAX);
+    Limits {
+        sessions: limit(*configuration.session_journal_entries),
+        routes: limit(*configuration.route_journal_entries),
     }
 }
 
