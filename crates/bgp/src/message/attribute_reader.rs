@@ -154,7 +154,6 @@ impl Parsed {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each attribute")]
     fn take(&mut self, raw: &Raw<'_>, encoding: Encoding) -> Result<(), Problem> {
         if !self.seen.first(raw.kind) {
             return Err(match raw.kind {
