@@ -56,24 +56,24 @@ impl Good {
 
     /// With one more attribute.
     fn and(&self, more: &[u8]) -> Vec<u8> {
-        self.around(&origin(), &self.path, &next_hop(v4(HOSTILE)), more)
+        Self::around(&origin(), &self.path, &next_hop(v4(HOSTILE)), more)
     }
 
-    fn around(&self, origin: &[u8], path: &[u8], hop: &[u8], more: &[u8]) -> Vec<u8> {
+    fn around(origin: &[u8], path: &[u8], hop: &[u8], more: &[u8]) -> Vec<u8> {
         let attributes = [origin, path, hop, more].concat();
         update(&[], &attributes, &prefixes(&[v4net(PREFIX)]))
     }
 
     fn with_origin(&self, origin: &[u8]) -> Vec<u8> {
-        self.around(origin, &self.path, &next_hop(v4(HOSTILE)), &[])
+        Self::around(origin, &self.path, &next_hop(v4(HOSTILE)), &[])
     }
 
-    fn with_path(&self, path: &[u8]) -> Vec<u8> {
-        self.around(&origin(), path, &next_hop(v4(HOSTILE)), &[])
+    fn with_path(path: &[u8]) -> Vec<u8> {
+        Self::around(&origin(), path, &next_hop(v4(HOSTILE)), &[])
     }
 
     fn with_hop(&self, hop: &[u8]) -> Vec<u8> {
-        self.around(&origin(), &self.path, hop, &[])
+        Self::around(&origin(), &self.path, hop, &[])
     }
 
     /// Without NLRI of its own and without `NEXT_HOP`, as with multiprotocol attributes.
@@ -124,7 +124,7 @@ fn of_any_peer(numbers: &[u32]) -> Vec<Case> {
         &[2],
     ] {
         let path = attribute(WELL_KNOWN, 2, value);
-        cases.push(case(format!("AS_PATH {value:?}"), good.with_path(&path), Routes));
+        cases.push(case(format!("AS_PATH {value:?}"), Good::with_path(&path), Routes));
     }
     for value in [&[][..], &[10, 1, 0], &[10, 1, 0, 3, 0], &[0; 16]] {
         let hop = attribute(WELL_KNOWN, 3, value);
@@ -166,7 +166,7 @@ fn flags(good: &Good) -> Vec<Case> {
         path[0] = wrong;
         cases.push(case(
             format!("AS_PATH with flags {wrong:#x}"),
-            good.with_path(&path),
+            Good::with_path(&path),
             Routes,
         ));
         let hop = attribute(wrong, 3, &[10, 1, 0, HOSTILE]);
@@ -248,7 +248,7 @@ fn lists(good: &Good) -> Vec<Case> {
     long_list[21] = 0xff;
     vec![
         case("no ORIGIN", update(&[], &attributes[4..], &list), Routes),
-        case("no AS_PATH", good.with_path(&[]), Routes),
+        case("no AS_PATH", Good::with_path(&[]), Routes),
         case("no NEXT_HOP", good.with_hop(&[]), Routes),
         case("no attributes at all", update(&[], &[], &list), Routes),
         case(

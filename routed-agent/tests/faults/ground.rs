@@ -158,8 +158,11 @@ fn a_rival_is_named_and_outlived() -> Result<()> {
     stage.unharmed()
 }
 
+/// Containers with their addresses.
+type Containers = Vec<(Container, std::net::IpAddr)>;
+
 /// Two hosts whose containers reach each other through VXLAN.
-fn tunnelled() -> Result<Option<(Cluster, Vec<(Container, std::net::IpAddr)>)>> {
+fn tunnelled() -> Result<Option<(Cluster, Containers)>> {
     if !possible() {
         return Ok(None);
     }

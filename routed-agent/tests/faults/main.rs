@@ -3,6 +3,7 @@
 //! store that is away, a full disk, and a host whose links, addresses and rules somebody else changes.
 
 mod attributes;
+mod clock;
 mod connections;
 mod disk;
 mod ground;

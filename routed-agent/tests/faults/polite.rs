@@ -101,7 +101,7 @@ fn route() -> String {
 
 fn talk(mut line: Line, stop: &AtomicBool) -> Result<()> {
     let mut due = Instant::now();
-    let mut bytes = [0; 65_536];
+    let mut bytes = [0; 8192];
     line.stream.set_read_timeout(Some(Duration::from_millis(100)))?;
     while !stop.load(Ordering::Relaxed) {
         if due <= Instant::now() {

@@ -2,7 +2,8 @@
 //! An agent with a well-behaved peer and a hostile one: whatever the second does, the first must not notice.
 
 use anyhow::{Context as _, Result};
-use model::Kind;
+use datastore::{Batch, EmbeddedStore, OpenOptions, Store as _, Write};
+use model::{Key, Kind};
 use serde_json::{Value, json};
 use testbed::{Folders, Host, Program, cluster::Member, peers};
 
@@ -99,6 +100,20 @@ impl Stage {
         self.world.apply(Kind::BgpPeer, name, &spec)?;
         let agent = self.agent();
         agent.until("/v1/peers", |peers| !row(peers, number).is_null())?;
+        Ok(())
+    }
+
+    /// Deletes a resource.
+    pub(crate) fn remove(&self, kind: Kind, name: &str) -> Result<()> {
+        let store = EmbeddedStore::open(&self.world.store(), OpenOptions::default())?.store;
+        let key = Key::resource(kind, name);
+        let entry = store.get(&key)?.with_context(|| format!("{name} is not there"))?;
+        let revision = entry.revision;
+        let batch = Batch {
+            writes: vec![Write::Delete { key, revision }],
+            journal: Vec::new(),
+        };
+        store.commit(&batch)?;
         Ok(())
     }
 

@@ -277,20 +277,18 @@ impl Line {
     /// Reads on until a NOTIFICATION comes, after which the connection has to end.
     pub(crate) fn refusal(&mut self, limit: Duration) -> Result<Refusal> {
         loop {
-            match self.next(limit)?.context("closed without a NOTIFICATION")? {
-                (NOTIFICATION, body) => {
-                    ensure!(body.len() >= 2, "a short NOTIFICATION: {body:?}");
-                    ensure!(
-                        self.next(PROMPT)?.is_none(),
-                        "something came after the NOTIFICATION"
-                    );
-                    return Ok(Refusal {
-                        code: body[0],
-                        subcode: body[1],
-                        data: body[2..].to_vec(),
-                    });
-                }
-                _ => {}
+            let (kind, body) = self.next(limit)?.context("closed without a NOTIFICATION")?;
+            if kind == NOTIFICATION {
+                ensure!(body.len() >= 2, "a short NOTIFICATION: {body:?}");
+                ensure!(
+                    self.next(PROMPT)?.is_none(),
+                    "something came after the NOTIFICATION"
+                );
+                return Ok(Refusal {
+                    code: body[0],
+                    subcode: body[1],
+                    data: body[2..].to_vec(),
+                });
             }
         }
     }

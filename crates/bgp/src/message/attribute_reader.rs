@@ -154,7 +154,6 @@ impl Parsed {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each attribute")]
     fn take(&mut self, raw: &Raw<'_>, encoding: Encoding) -> Result<(), Problem> {
         if !self.seen.first(raw.kind) {
             return Err(match raw.kind {
@@ -164,10 +163,16 @@ impl Parsed {
                 _ => Problem::Discard("the attribute occurs twice"),
             });
         }
-        // The routes that these name are to be known even where their flags are wrong: they are to be withdrawn.
-        if !matches!(raw.kind, kind::MP_REACH | kind::MP_UNREACH) {
-            check_flags(raw)?;
+        if matches!(raw.kind, kind::MP_REACH | kind::MP_UNREACH) {
+            // The routes that these name are to be known even where their flags are wrong: they are to be withdrawn.
+            self.take_value(raw, encoding)?;
+            return check_flags(raw);
         }
+        check_flags(raw)?;
+        self.take_value(raw, encoding)
+    }
+
+    fn take_value(&mut self, raw: &Raw<'_>, encoding: Encoding) -> Result<(), Problem> {
         let value = raw.value;
         let attributes = &mut self.attributes;
         match raw.kind {
@@ -226,14 +231,8 @@ impl Parsed {
                 let all = chunks(value).ok_or(Problem::Withdraw("CLUSTER_LIST has a wrong length"))?;
                 attributes.cluster_list = all.map(|bytes: [u8; 4]| Ipv4Addr::from(bytes)).collect();
             }
-            kind::MP_REACH => {
-                self.take_reach(value, encoding)?;
-                check_flags(raw)?;
-            }
-            kind::MP_UNREACH => {
-                self.take_unreach(value, encoding)?;
-                check_flags(raw)?;
-            }
+            kind::MP_REACH => self.take_reach(value, encoding)?,
+            kind::MP_UNREACH => self.take_unreach(value, encoding)?,
             kind::AS4_PATH | kind::AS4_AGGREGATOR if encoding.four_octet_as => {
                 return Err(Problem::Discard(
                     "a peer with four-octet AS numbers does not send it",
