@@ -41,7 +41,10 @@ pub fn collect(
     let of_network = |(id, ..): &&(AttachmentId, _, _)| id.network == session.settings.network;
     for (id, attachment, entry) in records.iter().filter(of_network) {
         let age = now.since(Timestamp::from_unix(attachment.created, 0));
-        if is_valid(id) || age < session.settings.gc_minimum_age || holds(&live, id, attachment) {
+        if is_valid(id)
+            || age < session.settings.gc_minimum_age
+            || live.iter().any(|live| live.is_of(id, attachment))
+        {
             continue;
         }
         session.log.info(format_args!(
@@ -71,17 +74,6 @@ pub fn collect(
         Err(problem) => failures.push(problem),
     }
     failures
-}
-
-/// Whether a live interface belongs to the attachment: by its alias, or by its name and address where it has none.
-fn holds(live: &[LiveInterface], id: &AttachmentId, attachment: &Attachment) -> bool {
-    live.iter().any(|live| {
-        let named = Some(&live.name) == attachment.host_interface.as_ref();
-        let addressed = || live.addresses.iter().any(|address| attachment.has(*address));
-        live.id
-            .as_ref()
-            .map_or_else(|| named || addressed(), |found| found == id)
-    })
 }
 
 /// Handles of this network and node that no record here knows: of containers networked by another program. Only

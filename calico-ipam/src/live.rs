@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use kernel::{Namespace, Netlink, Opened, RouteFilter, RouteKind};
 
-use crate::attachment::AttachmentId;
+use crate::attachment::{Attachment, AttachmentId};
 
 /// Start of the alias of a host interface; the rest is `<network>/<container ID>/<interface>`.
 const ALIAS_PREFIX: &str = "calico:";
@@ -53,6 +53,17 @@ pub struct LiveInterface {
     pub mtu: u32,
     /// What is routed to it.
     pub addresses: Vec<IpAddr>,
+}
+
+impl LiveInterface {
+    /// Whether it is the interface of an attachment: by its alias, or by its name or address where it has none.
+    pub fn is_of(&self, id: &AttachmentId, attachment: &Attachment) -> bool {
+        let named = Some(&self.name) == attachment.host_interface.as_ref();
+        let addressed = || self.addresses.iter().any(|address| attachment.has(*address));
+        self.id
+            .as_ref()
+            .map_or_else(|| named || addressed(), |found| found == id)
+    }
 }
 
 /// All host interfaces of containers in this network namespace. A pair vanishes with its namespace, so one that is

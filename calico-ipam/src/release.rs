@@ -30,6 +30,8 @@ pub enum Cause {
     Recovery,
     /// A release that was recorded while the datastore was locked.
     Replay,
+    /// The agent found that nobody holds it any more.
+    Collection,
 }
 
 impl Cause {
@@ -40,6 +42,7 @@ impl Cause {
             Self::Gc => "GC",
             Self::Recovery => "recovery",
             Self::Replay => "replay",
+            Self::Collection => "collection",
         }
     }
 }

@@ -16,7 +16,7 @@ pub const DEFAULT_STATE_DIR: &str = "/var/lib/calico";
 /// Where state of this boot is kept.
 pub const DEFAULT_RUN_DIR: &str = "/run/calico";
 /// Attachments younger than this are left alone by garbage collection.
-const DEFAULT_GC_MINIMUM_AGE: Duration = Duration::from_secs(300);
+pub const DEFAULT_GC_MINIMUM_AGE: Duration = Duration::from_secs(300);
 
 /// Settings common to `calico` and `calico-ipam`.
 #[derive(Clone, Debug)]

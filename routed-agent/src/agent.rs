@@ -4,6 +4,7 @@
 
 mod core;
 mod peers;
+mod reasons;
 mod run;
 mod view;
 

@@ -3,11 +3,15 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/v1/status`, `/v1/peers`, `/v1/configuration`, `/v1/journal`, `/v1/plan` | JSON |
+//! | `/v1/status`, `/v1/peers`, `/v1/configuration`, `/v1/plan` | JSON |
+//! | `/v1/journal?since=…&prefix=…&peer=…&kind=…&limit=…` | JSON: what has happened |
+//! | `/v1/changes?prefix=…&peer=…&kind=…` | what happens from now on, a line of JSON each, without end |
 //! | `/v1/routes?prefix=…`, `/v1/announced?peer=…`, `/v1/explain?from=…&to=…` | JSON |
 //! | `/metrics` | text for Prometheus |
 //! | `/livez`, `/readyz` (also `/liveness`, `/readiness`, as Felix has them) | 200, or 503 with reason codes |
 //! | POST `/v1/leave`, `/v1/cleanup` | the agent ends; on the unix socket only |
+
+mod following;
 
 use std::{fs, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -27,7 +31,10 @@ use tokio::{
     task::AbortHandle,
 };
 
-use crate::agent::{Answer, Body, Query};
+use crate::{
+    agent::{Answer, Body, Query},
+    journal::Journal,
+};
 
 /// Where questions go.
 pub type Asking = mpsc::Sender<(Query, oneshot::Sender<Answer>)>;
@@ -47,7 +54,7 @@ impl Drop for Served {
 }
 
 /// Serves everything on a unix socket.
-pub fn serve_unix(path: &Path, asking: Asking) -> Result<Served> {
+pub fn serve_unix(path: &Path, asking: Asking, journal: Journal) -> Result<Served> {
     let bind = || -> std::io::Result<UnixListener> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
@@ -68,14 +75,14 @@ pub fn serve_unix(path: &Path, asking: Asking) -> Result<Served> {
         .route("/v1/status", get(|state| ask(state, Query::Status)))
         .route("/v1/peers", get(|state| ask(state, Query::Peers)))
         .route("/v1/plan", get(|state| ask(state, Query::Plan)))
-        .route("/v1/journal", get(|state| ask(state, Query::Journal)))
         .route("/v1/configuration", get(|state| ask(state, Query::Configuration)))
         .route("/v1/routes", get(routes))
         .route("/v1/announced", get(announced))
         .route("/v1/explain", get(explain))
         .route("/v1/leave", post(|state| ask(state, Query::Leave)))
         .route("/v1/cleanup", post(|state| ask(state, Query::CleanUp)))
-        .with_state(asking);
+        .with_state(asking)
+        .merge(following::routes(journal));
     let task = tokio::spawn(async move {
         // Serving ends with the task only.
         let _ = axum::serve(listener, router).await;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line: running the agent, and asking a running one.
 
+mod following;
+
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
@@ -9,10 +11,15 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use http_body_util::{BodyExt as _, Empty};
-use hyper::{Method, Request, body::Bytes};
+use hyper::{
+    Method, Request, Response,
+    body::{Bytes, Incoming},
+};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
+
+use following::{Output, Wanted};
 
 use crate::{
     agent::{Ending, run},
@@ -56,6 +63,28 @@ enum Command {
         /// The path.
         path: String,
     },
+    /// Show what changes, as it changes, until interrupted.
+    Watch {
+        #[command(flatten)]
+        wanted: Wanted,
+        /// `text`, or `json`: a line of JSON for each change.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Show what has changed, and why.
+    Journal {
+        /// Not longer ago than this, such as 30s, 10m, 2h or 1d; or an RFC 3339 time.
+        #[arg(long)]
+        since: Option<String>,
+        #[command(flatten)]
+        wanted: Wanted,
+        /// At most so many lines, the newest.
+        #[arg(long, default_value_t = 10_000)]
+        limit: u32,
+        /// `text` or `json`.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
     /// End the running agent and tell its peers that this host leaves. Its routes stay.
     Leave,
     /// End the running agent, tell its peers, and remove every route and device that is ours.
@@ -93,6 +122,13 @@ pub fn main() -> Result<()> {
             println!("{text}");
             Ok(())
         }
+        Command::Watch { wanted, output } => following::watch(&socket, &wanted, output),
+        Command::Journal {
+            since,
+            wanted,
+            limit,
+            output,
+        } => following::journal(&socket, since, &wanted, limit, output),
         Command::Leave => request(&socket, Method::POST, "/v1/leave").map(drop),
         Command::Cleanup => request(&socket, Method::POST, "/v1/cleanup").map(drop),
     }
@@ -126,20 +162,9 @@ fn request(socket: &Path, method: Method, path: &str) -> Result<String> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let stream = UnixStream::connect(socket)
-            .await
-            .with_context(|| format!("no agent answers at {}; is it running?", socket.display()))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let driver = tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "localhost")
-            .body(Empty::<Bytes>::new())?;
-        let answer = sender.send_request(request).await?;
+        let answer = begin(socket, method, path).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await?.to_bytes();
-        driver.abort();
         let text = String::from_utf8_lossy(&body).into_owned();
         // An agent that is not ready answers all the same.
         if !status.is_success() && status.as_u16() != 503 {
@@ -147,4 +172,19 @@ fn request(socket: &Path, method: Method, path: &str) -> Result<String> {
         }
         Ok(text)
     })
+}
+
+/// Asks the running agent, up to where its answer begins.
+async fn begin(socket: &Path, method: Method, path: &str) -> Result<Response<Incoming>> {
+    let stream = UnixStream::connect(socket)
+        .await
+        .with_context(|| format!("no agent answers at {}; is it running?", socket.display()))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .body(Empty::<Bytes>::new())?;
+    Ok(sender.send_request(request).await?)
 }

@@ -24,7 +24,7 @@ use ipnet::IpNet;
 
 use crate::{
     facts::{Facts, Ours},
-    plan::{Fixtures, PlannedRoute, Routes},
+    plan::{Fixtures, PlannedRoute},
 };
 
 /// What the writer is told.
@@ -32,8 +32,8 @@ use crate::{
 pub enum Command {
     /// Devices and all that is not a route.
     Fixtures(Arc<Fixtures>),
-    /// All routes that the store alone decides.
-    StoreRoutes(Routes),
+    /// Changes of the routes that the store alone decides; `None`: there is none any more.
+    StoreRoutes(Vec<(IpNet, Option<PlannedRoute>)>),
     /// Changes of the routes that BGP decides; `None`: there is none any more.
     BgpRoutes(Vec<(IpNet, Option<PlannedRoute>)>),
     /// How to look at things from now on.

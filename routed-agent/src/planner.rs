@@ -2,24 +2,21 @@
 //! From what is known (store, kernel, BGP) to what should be: pure functions.
 
 mod fixtures;
+mod from_store;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use bgp::{Attributes, speaker::RouteView};
 use ipnet::IpNet;
-use model::{AffinityState, ip_pool::EncapsulationMode};
+use model::ip_pool::EncapsulationMode;
 
 use crate::{
     encapsulation::{self, Decision, Encapsulation, Remote},
-    facts::{Facts, Hop},
+    facts::{Facts, Hop, Underlay},
     nftables::Firewall,
-    plan::{PlannedRoute, Refusal, RouteOrigin, Routes, Way},
+    plan::{PlannedRoute, Refusal, RouteOrigin, Way},
     snapshot::Snapshot,
 };
 
@@ -253,11 +250,7 @@ impl<'a> Planner<'a> {
 
     /// Why a learned route must not be programmed.
     fn refuse(&self, prefix: &IpNet) -> Option<Refusal> {
-        if let Some((block, _)) = self
-            .snapshot
-            .blocks_of(&self.choices.node)
-            .find(|(block, _)| block.contains(prefix))
-        {
+        if let Some(block) = self.snapshot.block_of(&self.choices.node, prefix) {
             let elsewhere = self
                 .snapshot
                 .owner_of(prefix)
@@ -271,14 +264,17 @@ impl<'a> Planner<'a> {
                 });
             }
         }
-        if let Some(address) = self.needed().find(|address| self.would_take(prefix, *address)) {
+        if let Some(address) = self
+            .needed(prefix)
+            .find(|address| self.would_take(prefix, *address))
+        {
             return Some(Refusal {
                 code: code::COVERS,
                 text: format!("{prefix} would take the traffic to {address}, which this host depends on"),
             });
         }
         let metric = self.metric(prefix);
-        let same = |route: &&crate::facts::Underlay| {
+        let same = |route: &&Underlay| {
             let its = if prefix.addr().is_ipv6() {
                 route.metric.max(1)
             } else {
@@ -295,20 +291,23 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// Addresses that must stay where they are: own ones, gateways, other nodes.
-    fn needed(&self) -> impl Iterator<Item = IpAddr> + 'a {
-        let own = self.facts.addresses.iter().map(|(prefix, _)| prefix.addr());
-        let gateways = self.facts.underlay.iter().flat_map(|route| &route.hops);
+    /// Addresses that must stay where they are: own ones, gateways, and inside a prefix those of other nodes and of BGP
+    /// peers on a link. Peers farther away may be reached by what BGP says.
+    fn needed(&self, prefix: &IpNet) -> impl Iterator<Item = IpAddr> + use<'a> {
+        let prefix = *prefix;
+        let facts = self.facts;
+        let own = facts.addresses.iter().map(|(prefix, _)| prefix.addr());
+        let gateways = facts.underlay.iter().flat_map(|route| &route.hops);
         let gateways = gateways.filter_map(|hop| hop.gateway);
-        let nodes = self
-            .snapshot
-            .nodes
-            .values()
-            .filter_map(|node| node.spec.bgp.as_ref());
-        let nodes = nodes
-            .flat_map(|bgp| [bgp.ipv4_address, bgp.ipv6_address])
-            .flatten();
-        own.chain(gateways).chain(nodes.map(|address| address.addr()))
+        let peers = self.snapshot.bgp_peers.values();
+        let peers = peers.filter_map(|peer| Some(peer.spec.peer_ip.as_ref()?.address));
+        let is_on_link = |address: &IpAddr| facts.lookup(*address).is_some_and(Underlay::is_connected);
+        let peers = peers
+            .filter(move |address| prefix.contains(address))
+            .filter(is_on_link);
+        own.chain(gateways)
+            .chain(self.snapshot.node_addresses_in(&prefix))
+            .chain(peers)
     }
 
     /// Whether a route would be preferred to what leads to an address now.
@@ -324,126 +323,9 @@ impl<'a> Planner<'a> {
         !is_link_local && now.is_some_and(|length| prefix.prefix_len() >= length)
     }
 
-    /// Routes that the store alone decides: own blocks, own containers, VXLAN, and everything where BGP is off.
-    pub fn store_routes(&self) -> (Routes, BTreeMap<IpNet, Refusal>) {
-        let mut routes = Routes::new();
-        let mut refused = BTreeMap::new();
-        for block in self.snapshot.affinities.keys() {
-            let Some(owner) = self.snapshot.owner_of(block) else {
-                continue;
-            };
-            if owner.node != self.choices.node {
-                self.add_remote(*block, &mut routes, &mut refused);
-            }
-        }
-        for block in self.snapshot.blocks.values() {
-            let own_of_block = block.affinity.as_ref().map(|owner| owner.name().to_owned());
-            for (ordinal, index) in block.allocations.iter().enumerate() {
-                let Some(attribute) = index.and_then(|index| block.attributes.get(index)) else {
-                    continue;
-                };
-                let Some(node) = attribute.secondary.get("node") else {
-                    continue;
-                };
-                let is_elsewhere = Some(node) != own_of_block.as_ref() && *node != self.choices.node;
-                if is_elsewhere && let Some(address) = block.address(ordinal) {
-                    self.add_remote(IpNet::from(address), &mut routes, &mut refused);
-                }
-            }
-        }
-        for (block, state) in self.snapshot.blocks_of(&self.choices.node) {
-            // A block of a single address has no room for anything but its container.
-            if state != AffinityState::Pending && block.prefix_len() < block.max_prefix_len() {
-                routes.insert(block, self.blackhole(&block));
-            }
-        }
-        for (id, attachment) in &self.snapshot.attachments {
-            let Some(device) = attachment
-                .host_interface
-                .as_deref()
-                .filter(|_| id.node == self.choices.node)
-            else {
-                continue;
-            };
-            for attached in &attachment.addresses {
-                let prefix = IpNet::from(attached.address);
-                let route = PlannedRoute {
-                    way: Way::Container(device.into()),
-                    metric: if prefix.addr().is_ipv6() { 1024 } else { 0 },
-                    source: None,
-                    encapsulation: Encapsulation::Direct,
-                    origin: RouteOrigin::Container,
-                    reason: format!("container {} on network {}", id.container_id, id.network).into(),
-                };
-                routes.insert(prefix, route);
-            }
-        }
-        (routes, refused)
-    }
-
-    fn blackhole(&self, block: &IpNet) -> PlannedRoute {
-        PlannedRoute {
-            way: Way::Blackhole,
-            metric: self.metric(block),
-            source: None,
-            encapsulation: Encapsulation::Direct,
-            origin: RouteOrigin::OwnBlock,
-            reason: "block of this node: what no container has ends here".into(),
-        }
-    }
-
-    /// A route to another node's block or address, as far as that is the store's business.
-    fn add_remote(&self, prefix: IpNet, routes: &mut Routes, refused: &mut BTreeMap<IpNet, Refusal>) {
-        let (decision, node) = self.decide(&prefix, None);
-        let Some(node) = node else { return };
-        let is_ours = decision.encapsulation == Encapsulation::Vxlan || self.choices.without_bgp;
-        let v6 = prefix.addr().is_ipv6();
-        let Some(address) = self
-            .snapshot
-            .node_address(node, v6)
-            .filter(|_| is_ours || self.in_vxlan_pool(&prefix))
-        else {
-            return;
-        };
-        if let Some(refusal) = self.refuse(&prefix) {
-            refused.insert(prefix, refusal);
-            return;
-        }
-        let reason: Arc<str> = format!("block of node {node} by the store; {}", decision.reason).into();
-        let route = match decision.encapsulation {
-            Encapsulation::Ipip => Ok(self.tunnelled(&prefix, address.addr(), RouteOrigin::Store, reason)),
-            Encapsulation::Vxlan => self.vxlan_route(&prefix, node, reason),
-            Encapsulation::Direct => self.direct_route(&prefix, address.addr(), reason),
-        };
-        match route {
-            Ok(route) => drop(routes.insert(prefix, route)),
-            Err(refusal) => drop(refused.insert(prefix, refusal)),
-        }
-    }
-
     fn in_vxlan_pool(&self, prefix: &IpNet) -> bool {
         let pool = self.snapshot.pool_of(prefix);
         pool.is_some_and(|pool| pool.spec.vxlan_mode != EncapsulationMode::Never)
-    }
-
-    fn direct_route(
-        &self,
-        prefix: &IpNet,
-        address: IpAddr,
-        reason: Arc<str>,
-    ) -> Result<PlannedRoute, Refusal> {
-        let hops = self.facts.resolve(address).ok_or_else(|| Refusal {
-            code: code::UNREACHABLE,
-            text: format!("no route leads to {address}"),
-        })?;
-        Ok(PlannedRoute {
-            way: Way::Via { hops, onlink: false },
-            metric: self.metric(prefix),
-            source: self.source(prefix),
-            encapsulation: Encapsulation::Direct,
-            origin: RouteOrigin::Store,
-            reason,
-        })
     }
 
     fn vxlan_route(&self, prefix: &IpNet, node: &str, reason: Arc<str>) -> Result<PlannedRoute, Refusal> {

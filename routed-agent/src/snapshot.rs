@@ -2,15 +2,24 @@
 //! What the store says, as one immutable value: every object that routing depends on, decoded. Objects that cannot be
 //! read are left out and named in the warnings.
 
+mod difference;
+mod index;
+
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use calico_ipam::attachment::{Attachment, AttachmentId};
 use datastore::{Change, Entry};
 use ipnet::IpNet;
 use model::{
-    AffinityOwner, AffinityState, BgpConfiguration, BgpFilter, BgpPeer, BlockAffinity, ClusterInformation,
-    FelixConfiguration, IpPool, IpamBlock, Key, Kind, LocalTable, Node,
+    AffinityOwner, AffinityState, AllocationAttribute, BgpConfiguration, BgpFilter, BgpPeer, BlockAffinity,
+    ClusterInformation, FelixConfiguration, IpPool, IpamBlock, Key, Kind, LocalTable, Node,
 };
+
+pub use difference::Difference;
+use index::{Addresses, Lengths};
+
+/// Who claims a block, and how far each is.
+pub type Claims = Arc<Vec<(AffinityOwner, AffinityState)>>;
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -32,11 +41,14 @@ pub struct Snapshot {
     /// Blocks by prefix.
     pub blocks: BTreeMap<IpNet, Arc<IpamBlock>>,
     /// Who claims a block, and how far that is.
-    pub affinities: BTreeMap<IpNet, Vec<(AffinityOwner, AffinityState)>>,
+    pub affinities: BTreeMap<IpNet, Claims>,
     /// Attachments of all nodes that share the store.
     pub attachments: BTreeMap<AttachmentId, Arc<Attachment>>,
     /// Objects that could not be read, by key.
     pub unreadable: BTreeMap<String, String>,
+    claim_lengths: Lengths,
+    block_lengths: Lengths,
+    addresses: Addresses,
 }
 
 impl Snapshot {
@@ -76,7 +88,11 @@ impl Snapshot {
             Key::Resource { kind, name, .. } => {
                 let name = name.clone();
                 match kind {
-                    Kind::Node => drop(self.nodes.insert(name, read(entry)?)),
+                    Kind::Node => {
+                        let node: Arc<Node> = read(entry)?;
+                        let before = self.nodes.insert(name.clone(), Arc::clone(&node));
+                        self.addresses.replace(&name, before.as_deref(), Some(&node));
+                    }
                     Kind::IpPool => drop(self.pools.insert(name, read(entry)?)),
                     Kind::BgpPeer => drop(self.bgp_peers.insert(name, read(entry)?)),
                     Kind::BgpFilter => drop(self.bgp_filters.insert(name, read(entry)?)),
@@ -86,11 +102,19 @@ impl Snapshot {
                     Kind::IpReservation | Kind::WorkloadEndpoint => return Ok(false),
                 }
             }
-            Key::Block(prefix) => drop(self.blocks.insert(*prefix, read(entry)?)),
+            Key::Block(prefix) => {
+                if self.blocks.insert(*prefix, read(entry)?).is_none() {
+                    self.block_lengths.add(prefix);
+                }
+            }
             Key::Affinity { owner, block } => {
                 let affinity =
                     BlockAffinity::from_stored(&entry.value).map_err(|problem| problem.to_string())?;
-                let claims = self.affinities.entry(*block).or_default();
+                let claims = self.affinities.entry(*block).or_insert_with(|| {
+                    self.claim_lengths.add(block);
+                    Claims::default()
+                });
+                let claims = Arc::make_mut(claims);
                 claims.retain(|(other, _)| other != owner);
                 claims.push((owner.clone(), affinity.state));
             }
@@ -112,7 +136,11 @@ impl Snapshot {
         self.unreadable.remove(&key.to_string());
         match key {
             Key::Resource { kind, name, .. } => match kind {
-                Kind::Node => self.nodes.remove(name).is_some(),
+                Kind::Node => {
+                    let before = self.nodes.remove(name);
+                    self.addresses.replace(name, before.as_deref(), None);
+                    before.is_some()
+                }
                 Kind::IpPool => self.pools.remove(name).is_some(),
                 Kind::BgpPeer => self.bgp_peers.remove(name).is_some(),
                 Kind::BgpFilter => self.bgp_filters.remove(name).is_some(),
@@ -121,14 +149,22 @@ impl Snapshot {
                 Kind::ClusterInformation => self.cluster.take().is_some(),
                 Kind::IpReservation | Kind::WorkloadEndpoint => false,
             },
-            Key::Block(prefix) => self.blocks.remove(prefix).is_some(),
+            Key::Block(prefix) => {
+                let was_there = self.blocks.remove(prefix).is_some();
+                if was_there {
+                    self.block_lengths.remove(prefix);
+                }
+                was_there
+            }
             Key::Affinity { owner, block } => {
                 let Some(claims) = self.affinities.get_mut(block) else {
                     return false;
                 };
+                let claims = Arc::make_mut(claims);
                 claims.retain(|(other, _)| other != owner);
                 if claims.is_empty() {
                     self.affinities.remove(block);
+                    self.claim_lengths.remove(block);
                 }
                 true
             }
@@ -143,9 +179,7 @@ impl Snapshot {
     /// The blocks that a node has, or is about to give up.
     pub fn blocks_of<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (IpNet, AffinityState)> + 'a {
         self.affinities.iter().flat_map(move |(block, claims)| {
-            let own = claims.iter().filter(move |(owner, state)| {
-                matches!(owner, AffinityOwner::Host(name) if name == node) && *state != AffinityState::Pending
-            });
+            let own = claims.iter().filter(move |claim| is_claim_of(claim, node));
             own.map(|(_, state)| (*block, *state))
         })
     }
@@ -164,9 +198,7 @@ impl Snapshot {
         {
             return Some(found);
         }
-        let mut lengths = (0..=prefix.prefix_len()).rev();
-        lengths.find_map(|length| {
-            let block = IpNet::new(prefix.addr(), length).ok()?.trunc();
+        self.claim_lengths.around(*prefix).find_map(|block| {
             let claims = self.affinities.get(&block)?;
             claims.iter().find_map(|(owner, state)| match owner {
                 AffinityOwner::Host(node) if *state != AffinityState::Pending => Some(Owner { node, block }),
@@ -175,39 +207,58 @@ impl Snapshot {
         })
     }
 
-    fn allocated_on(&self, address: IpAddr) -> Option<Owner<'_>> {
-        let bits = IpNet::from(address).max_prefix_len();
-        let mut lengths = (0..=bits).rev();
-        lengths.find_map(|length| {
-            let prefix = IpNet::new(address, length).ok()?.trunc();
-            let block = self.blocks.get(&prefix)?;
-            let ordinal = block.ordinal(address)?;
-            let attribute = block.attributes.get((*block.allocations.get(ordinal)?)?)?;
-            let node = attribute.secondary.get("node")?;
-            Some(Owner { node, block: prefix })
+    /// The stored block that an address is in.
+    pub fn block_around(&self, address: &IpNet) -> Option<IpNet> {
+        self.block_lengths
+            .around(*address)
+            .find(|block| self.blocks.contains_key(block))
+    }
+
+    /// The block of a node that a prefix is in, or is.
+    pub fn block_of(&self, node: &str, prefix: &IpNet) -> Option<IpNet> {
+        self.claim_lengths.around(*prefix).find(|block| {
+            let claims = self.affinities.get(block);
+            claims.is_some_and(|claims| claims.iter().any(|claim| is_claim_of(claim, node)))
         })
     }
 
-    /// Addresses that live on a node although their block is somebody else's, or nobody's.
-    pub fn borrowed_by<'a>(&'a self, node: &'a str) -> impl Iterator<Item = IpAddr> + 'a {
-        self.blocks
-            .values()
-            .filter_map(move |block| {
-                let own = |owner: &AffinityOwner| matches!(owner, AffinityOwner::Host(name) if name == node);
-                if block.affinity.as_ref().is_some_and(own) {
-                    return None;
-                }
-                let is_here = move |ordinal: usize, index: usize| {
-                    let attribute = block.attributes.get(index)?;
-                    let found = attribute.secondary.get("node")?;
-                    (found == node && attribute.released_at.is_none())
-                        .then(|| block.address(ordinal))
-                        .flatten()
-                };
-                let allocations = block.allocations.iter().enumerate();
-                Some(allocations.filter_map(move |(ordinal, index)| is_here(ordinal, (*index)?)))
+    fn allocated_on(&self, address: IpAddr) -> Option<Owner<'_>> {
+        self.block_lengths
+            .around(IpNet::from(address))
+            .find_map(|prefix| {
+                let block = self.blocks.get(&prefix)?;
+                let ordinal = block.ordinal(address)?;
+                let attribute = block.attributes.get((*block.allocations.get(ordinal)?)?)?;
+                let node = attribute.secondary.get("node")?;
+                Some(Owner { node, block: prefix })
             })
-            .flatten()
+    }
+
+    /// Addresses that live on a node although their block is somebody else's, or nobody's; by block.
+    pub fn borrowed_by<'a>(&'a self, node: &'a str) -> impl Iterator<Item = (IpNet, Vec<IpAddr>)> + 'a {
+        let blocks = self.blocks.keys();
+        blocks
+            .map(move |block| (*block, self.borrowed_in(block, node)))
+            .filter(|(_, addresses)| !addresses.is_empty())
+    }
+
+    /// As [`borrowed_by`](Self::borrowed_by), of one block.
+    pub fn borrowed_in(&self, block: &IpNet, node: &str) -> Vec<IpAddr> {
+        let Some(block) = self.blocks.get(block) else {
+            return Vec::new();
+        };
+        let is_own = |owner: &AffinityOwner| matches!(owner, AffinityOwner::Host(name) if name == node);
+        let is_here = |attribute: &AllocationAttribute| {
+            let found = attribute.secondary.get("node");
+            found.is_some_and(|found| found == node) && attribute.released_at.is_none()
+        };
+        // Far fewer than addresses, and in nearly all blocks none is this node's.
+        if block.affinity.as_ref().is_some_and(is_own) || !block.attributes.iter().any(is_here) {
+            return Vec::new();
+        }
+        let allocated = block.allocations.iter().enumerate();
+        let here = allocated.filter(|(ordinal, _)| block.attribute(*ordinal).is_some_and(is_here));
+        here.filter_map(|(ordinal, _)| block.address(ordinal)).collect()
     }
 }
 
@@ -227,14 +278,18 @@ impl Snapshot {
         if v6 { bgp.ipv6_address } else { bgp.ipv4_address }
     }
 
-    /// The node that has an address.
+    /// The node that has an address; the first by name where several claim it.
     pub fn node_by_address(&self, address: IpAddr) -> Option<&str> {
-        let has = |node: &Arc<Node>| {
-            let bgp = node.spec.bgp.as_ref()?;
-            let mut own = [bgp.ipv4_address, bgp.ipv6_address].into_iter().flatten();
-            own.any(|own| own.addr() == address).then_some(())
-        };
-        let found = self.nodes.iter().find(|(_, node)| has(node).is_some());
-        found.map(|(name, _)| name.as_str())
+        self.addresses.node(address)
     }
+
+    /// Nodes' addresses inside a prefix.
+    pub fn node_addresses_in<'a>(&'a self, prefix: &IpNet) -> impl Iterator<Item = IpAddr> + use<'a> {
+        self.addresses.within(prefix)
+    }
+}
+
+/// Whether a claim makes a block a node's, or one that it is about to give up.
+fn is_claim_of((owner, state): &(AffinityOwner, AffinityState), node: &str) -> bool {
+    matches!(owner, AffinityOwner::Host(name) if name == node) && *state != AffinityState::Pending
 }

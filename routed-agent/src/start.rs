@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use calico_ipam::{
     log::LogSettings,
     node_name::{self, Sources},
-    settings::{AddressSettings, Settings},
+    settings::{self, AddressSettings, Settings},
 };
 use cni_plugin::Environment;
 
@@ -47,6 +47,8 @@ pub struct Start {
     pub file: File,
     /// Where passwords are, in files `NAME/KEY`.
     pub secrets_dir: PathBuf,
+    /// Containers younger than this are left alone by collection.
+    pub gc_minimum_age: Duration,
 }
 
 impl Start {
@@ -72,11 +74,8 @@ impl Start {
                  store there is"
             );
         }
-        let state_dir = path(
-            &["CALICO_STATE_DIR"],
-            calico_ipam::settings::DEFAULT_STATE_DIR.into(),
-        )?;
-        let run_dir = path(&["CALICO_RUN_DIR"], calico_ipam::settings::DEFAULT_RUN_DIR.into())?;
+        let state_dir = path(&["CALICO_STATE_DIR"], settings::DEFAULT_STATE_DIR.into())?;
+        let run_dir = path(&["CALICO_RUN_DIR"], settings::DEFAULT_RUN_DIR.into())?;
         let datastore_path = path(&["DATASTORE_PATH"], state_dir.join("node.db"))?;
         let secrets_dir = path(&["CALICO_SECRETS_DIR"], "/etc/calico/secrets".into())?;
         let file_path = path(
@@ -93,6 +92,12 @@ impl Start {
             }
             Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => File::default(),
             Err(problem) => bail!("configuration file {}: {problem}", file_path.display()),
+        };
+        let gc_minimum_age = match variables.first(&["CALICO_GC_MINIMUM_AGE_SECONDS"]) {
+            None => settings::DEFAULT_GC_MINIMUM_AGE,
+            Some((name, text)) => Duration::from_secs(text.parse().map_err(|_| {
+                anyhow::anyhow!("environment variable {name}: {text:?} is not a number of seconds")
+            })?),
         };
         let as_number = match variables.first(&["AS", "CALICO_AS"]) {
             None => None,
@@ -148,6 +153,7 @@ impl Start {
             shares_addresses,
             file,
             secrets_dir,
+            gc_minimum_age,
         })
     }
 
@@ -162,7 +168,7 @@ impl Start {
             nodename_file: self.state_dir.join("nodename"),
             hostname: None,
             lock_file: self.run_dir.join("ipam.lock"),
-            gc_minimum_age: Duration::from_secs(300),
+            gc_minimum_age: self.gc_minimum_age,
             log: LogSettings::default(),
             addresses: AddressSettings {
                 v4: true,

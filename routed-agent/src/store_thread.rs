@@ -3,6 +3,11 @@
 //! go away for any time; what was known last stays in force meanwhile.
 
 use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::Read as _,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
     sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
@@ -11,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use calico_ipam::{cluster, log::Log, session::Session};
 use cni_plugin::Environment;
-use datastore::{StoreError, WatchEvent, Write};
+use datastore::{EmbeddedStore, OpenOptions, Provenance, Store as _, StoreError, WatchEvent, Write};
 use ipam::{TunnelOutcome, TunnelRequest};
 use ipnet::IpNet;
 use model::{
@@ -58,10 +63,37 @@ pub struct Registration {
 pub enum Report {
     /// What the store says now.
     Snapshot(Arc<Snapshot>),
-    /// The store cannot be used, and why.
-    Away(String),
+    /// The store cannot be used.
+    Away(Away),
     /// Something to tell an operator.
     Warning(String),
+}
+
+/// Why the store cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Away {
+    /// What it is, in a word: `store-missing`, `store-corrupt`, …
+    pub code: &'static str,
+    /// With path and remedy.
+    pub text: String,
+}
+
+impl Away {
+    fn of(problem: &anyhow::Error) -> Self {
+        let code = match problem.downcast_ref() {
+            Some(StoreError::Missing { .. }) => "store-missing",
+            Some(StoreError::Corrupt { .. }) => "store-corrupt",
+            Some(StoreError::Replaced { .. }) => "store-replaced",
+            Some(StoreError::ReadOnly { .. }) => "store-read-only",
+            Some(StoreError::Full { .. }) => "store-full",
+            Some(StoreError::Refused { .. }) => "store-refused",
+            _ => "store-unavailable",
+        };
+        Self {
+            code,
+            text: format!("{problem:#}"),
+        }
+    }
 }
 
 /// A running thread.
@@ -84,13 +116,16 @@ impl StoreThread {
                 leaving: false,
                 stopped: false,
                 last_problem: None,
+                seen: false,
+                tunnel_problems: BTreeSet::new(),
+                tunnels_due: None,
             };
             while !keeper.stopped {
                 if let Err(problem) = keeper.work() {
-                    let text = format!("{problem:#}");
-                    if keeper.last_problem.as_ref() != Some(&text) {
-                        (keeper.report)(Report::Away(text.clone()));
-                        keeper.last_problem = Some(text);
+                    let away = Away::of(&problem);
+                    if keeper.last_problem.as_ref() != Some(&away) {
+                        (keeper.report)(Report::Away(away.clone()));
+                        keeper.last_problem = Some(away);
                     }
                     keeper.listen(PAUSE);
                 }
@@ -125,7 +160,11 @@ struct Keeper {
     registration: Option<Registration>,
     leaving: bool,
     stopped: bool,
-    last_problem: Option<String>,
+    last_problem: Option<Away>,
+    /// The store has been read since the start.
+    seen: bool,
+    tunnel_problems: BTreeSet<String>,
+    tunnels_due: Option<Instant>,
 }
 
 impl Keeper {
@@ -133,11 +172,22 @@ impl Keeper {
     fn work(&mut self) -> Result<()> {
         let log = Log::default();
         let settings = self.start.plugin_settings(Environment::of_process());
-        let session = Session::open(&settings, &log).map_err(|problem| anyhow!("{problem}"))?;
+        let path = &settings.datastore_path;
+        if self.seen {
+            look(path)?;
+        }
+        let session = Session::open(&settings, &log).map_err(|problem| {
+            // The plugins' error has lost what kind it is.
+            let kind = EmbeddedStore::open(path, OpenOptions::default()).err();
+            kind.map_or_else(|| anyhow!("{problem}"), Into::into)
+        })?;
         cluster::initialise(&session, &[]).map_err(|problem| anyhow!("{problem}"))?;
         let mut registered = None;
-        let (mut snapshot, mut watch) = begin(&session)?;
+        let store = EmbeddedStore::open(path, OpenOptions::read_only())?.store;
+        let file = file_number(path);
+        let (mut snapshot, mut watch) = begin(&store)?;
         self.last_problem = None;
+        self.seen = true;
         (self.report)(Report::Snapshot(Arc::new(snapshot.clone())));
         loop {
             self.listen(Duration::ZERO);
@@ -157,11 +207,22 @@ impl Keeper {
                 registered = Some(registration);
                 self.tunnels(&session, &snapshot);
             }
+            if file_number(path) != file {
+                // What has come in its place has to be looked at as a whole.
+                return Err(StoreError::Replaced {
+                    store: path.display().to_string(),
+                    reason: "the file is another one, or gone".into(),
+                }
+                .into());
+            }
+            if registered.is_some() && self.tunnels_due.is_some_and(|time| time <= Instant::now()) {
+                self.tunnels(&session, &snapshot);
+            }
             let event = watch.next(TICK).context("watch the store")?;
             let changed = match event {
                 None => continue,
                 Some(WatchEvent::Relist) => {
-                    let (listed, again) = begin(&session)?;
+                    let (listed, again) = begin(&store)?;
                     (snapshot, watch) = (listed, again);
                     true
                 }
@@ -202,29 +263,58 @@ impl Keeper {
         }
     }
 
-    /// Addresses of tunnel devices, as the pools ask for them.
-    fn tunnels(&self, session: &Session<'_>, snapshot: &Snapshot) {
+    /// Addresses of tunnel devices, as the pools ask for them. What fails is tried again.
+    fn tunnels(&mut self, session: &Session<'_>, snapshot: &Snapshot) {
+        let mut problems = BTreeSet::new();
         for kind in [TunnelKind::Ipip, TunnelKind::Vxlan, TunnelKind::VxlanV6] {
             if let Err(problem) = tunnel(session, snapshot, &self.start.node, kind) {
-                (self.report)(Report::Warning(format!(
-                    "address of the {kind:?} tunnel: {problem:#}"
-                )));
+                problems.insert(format!("address of the {kind:?} tunnel: {problem:#}"));
             }
         }
+        for problem in problems.difference(&self.tunnel_problems) {
+            (self.report)(Report::Warning(problem.clone()));
+        }
+        self.tunnels_due = (!problems.is_empty()).then(|| Instant::now() + PAUSE);
+        self.tunnel_problems = problems;
     }
 }
 
-fn begin(session: &Session<'_>) -> Result<(Snapshot, Box<dyn datastore::Watch>)> {
-    let listing = session
-        .store()
-        .list(&KeyRange::Everything)
-        .context("list the store")?;
+/// Tells the store's file from another of its name; `None` if there is none.
+fn file_number(path: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// Fails where opening the store for writing would make a new one. One that was there and is missing or damaged is waited
+/// for: a new one would be empty, and routes and sessions would go with what it does not know.
+fn look(path: &Path) -> Result<()> {
+    const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+    let opened = EmbeddedStore::open(path, OpenOptions::read_only())?;
+    if opened.provenance == Provenance::Existing {
+        return Ok(());
+    }
+    let mut head = [0; 16];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    // Its log may hide that the file is none.
+    if read.is_err() || head != *MAGIC {
+        return Err(StoreError::Corrupt {
+            store: path.display().to_string(),
+            reason: "it is no database; put the right one back, or delete it and start the agent again"
+                .into(),
+        }
+        .into());
+    }
+    opened.store.list(&KeyRange::Everything)?;
+    Ok(())
+}
+
+fn begin(store: &EmbeddedStore) -> Result<(Snapshot, Box<dyn datastore::Watch>)> {
+    let listing = store.list(&KeyRange::Everything).context("list the store")?;
     let mut snapshot = Snapshot::default();
     for entry in &listing.entries {
         snapshot.put(entry);
     }
-    let watch = session
-        .store()
+    let watch = store
         .watch(&KeyRange::Everything, listing.revision)
         .context("watch the store")?;
     Ok((snapshot, watch))

@@ -56,6 +56,10 @@ pub(crate) fn status(status: &Value) -> String {
             ));
         }
     }
+    if status["store"].is_object() {
+        let (what, code) = (text(&status["store"]["text"]), text(&status["store"]["code"]));
+        let _ = writeln!(out, "STORE: {what} ({code}); what was known last stays in force");
+    }
     for warning in status["warnings"].as_array().unwrap_or(&none) {
         let _ = writeln!(out, "WARNING: {}", text(warning));
     }

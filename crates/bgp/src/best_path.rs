@@ -115,6 +115,25 @@ pub fn select<A: Deref<Target = Attributes>>(candidates: &[Candidate<A>], limit:
     }
 }
 
+/// The paths whose next hop can be reached: the best, then the others from better to worse. MED, which is no order, counts
+/// for the best only.
+pub fn order<A: Deref<Target = Attributes>>(candidates: &[Candidate<A>]) -> Vec<usize> {
+    let best = select(candidates, 1).best;
+    let mut usable: Vec<usize> = (0..candidates.len())
+        .filter(|place| candidates[*place].cost.is_some())
+        .collect();
+    usable.sort_by_key(|place| {
+        let this = &candidates[*place];
+        (
+            best != Some(*place),
+            before_med(this),
+            after_med(this),
+            tie_break(this),
+        )
+    });
+    usable
+}
+
 /// Steps 2 to 6; the least is the best.
 fn before_med<A: Deref<Target = Attributes>>(
     candidate: &Candidate<A>,

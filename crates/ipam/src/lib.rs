@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `assign`, `assign_specific`, `adopt` | one kind of request each, over all its attempts |
 //! | `release`, `release_by_handle` | what is freed, under which conditions |
-//! | `host`, `tunnel`, `lookup` | operations on many affinities, tunnel addresses, reading back |
+//! | `host`, `stock`, `tunnel`, `lookup` | operations on many affinities, a node's stock of blocks, tunnel addresses, reading back |
 //! | `search`, `search/new_block` | which block the next address comes from; claiming, taking over, borrowing |
 //! | `pool_selection`, `candidates`, `reservation`, `exclusion`, `locate` | pools, the order of their blocks, what not to use |
 //! | `allocation` | the way of a plan into the store, lost replies included |
@@ -61,6 +61,7 @@ mod request;
 mod reservation;
 mod retry;
 mod search;
+mod stock;
 mod tunnel;
 
 pub use affinity::AffinityRelease;
@@ -77,4 +78,5 @@ pub use request::{
     PoolReference, ReleaseCompanions, ReleaseOption, ReleaseRefusal, ReleaseReport, ShortReason, Shortfall,
     SpecificRequest,
 };
+pub use stock::{ClaimAhead, Stock, StockBlock};
 pub use tunnel::{TunnelOutcome, TunnelRequest, pool_wants_tunnel};

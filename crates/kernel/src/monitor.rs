@@ -81,6 +81,8 @@ pub enum Change {
         /// It is gone.
         deleted: bool,
     },
+    /// A sysctl of forwarding or of the reverse path filter was changed, of some link or of all.
+    Settings,
     /// Notifications were lost: everything has to be listed again. Those that follow may be older than the loss.
     Overflow,
 }
@@ -137,6 +139,10 @@ impl Monitor {
         }
         // Kernels before 5.3 have no next-hop objects, hence nothing to announce.
         let _ = socket.add_membership(libc::RTNLGRP_NEXTHOP);
+        // A kernel without IPv6 has no settings of it.
+        for group in [libc::RTNLGRP_IPV4_NETCONF, libc::RTNLGRP_IPV6_NETCONF] {
+            let _ = socket.add_membership(group);
+        }
         if options.neighbours {
             socket.add_membership(libc::RTNLGRP_NEIGH).map_err(failed)?;
         }
@@ -210,6 +216,7 @@ fn parse(received: &Received<'_>) -> Option<Change> {
                 .and_then(|(_, payload)| read_u32(payload))?,
             deleted: received.kind == DELETED_NEXT_HOP,
         }),
+        libc::RTM_NEWNETCONF => Some(Change::Settings),
         libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {
             let deleted = received.kind == libc::RTM_DELNEIGH;
             let neighbour =

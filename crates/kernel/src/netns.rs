@@ -4,6 +4,8 @@
 //! A path is judged by its file system (`statfs`): a leftover plain file, as a lost bind mount leaves it, is no
 //! namespace (cni.md A15). Everything is opened with close-on-exec, so that no delegate inherits a namespace.
 
+mod reachable;
+
 use std::any::Any;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -20,6 +22,8 @@ use nix::sys::statfs::{FsType, NSFS_MAGIC, PROC_SUPER_MAGIC, fstatfs};
 use crate::error::{Error, Result};
 use crate::namespace_kind;
 use crate::socket::Netlink;
+
+pub use reachable::{Reachable, reachable};
 
 /// Where `ip netns` keeps named namespaces.
 const NAMED: &str = "/run/netns";

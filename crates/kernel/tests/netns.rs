@@ -153,3 +153,40 @@ fn descriptors_are_not_inherited() {
         );
     }
 }
+
+#[test]
+fn namespaces_of_processes_and_of_mounts_are_found_once_each() {
+    if !may_run() {
+        return;
+    }
+    let found = |wanted: &Namespace| {
+        let wanted = wanted.id().unwrap();
+        let all = netns::reachable().unwrap().namespaces;
+        all.iter()
+            .filter(|namespace| namespace.id().unwrap() == wanted)
+            .count()
+    };
+    assert_eq!(found(&open("/proc/self/ns/net")), 1);
+    let name = Named::new("reachable");
+    let mounted = netns::create_named(&name.0).unwrap();
+    assert_eq!(found(&mounted), 1, "it has no process");
+    netns::delete_named(&name.0).unwrap();
+    assert_eq!(found(&mounted), 0, "only this test's descriptor keeps it");
+    let inside = mounted.as_fd().as_raw_fd();
+    let mut process = Command::new("nsenter")
+        .args([
+            &format!("--net=/proc/{}/fd/{inside}", std::process::id()),
+            "sleep",
+            "60",
+        ])
+        .spawn()
+        .unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while found(&mounted) == 0 && std::time::Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    let while_it_ran = found(&mounted);
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert_eq!(while_it_ran, 1, "a process is in it");
+}

@@ -4,21 +4,24 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use cni_plugin::Version;
 use ipnet::IpNet;
 use kernel::Family;
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::cni::{NetworkList, Target};
-use crate::{Container, Host, Program, Running, binaries, eventually, view};
+use crate::{Container, Host, PATIENCE, Program, Running, binaries, eventually, view};
 
 /// How long agents may take to agree on anything here.
 pub const SOON: Duration = Duration::from_secs(15);
@@ -73,6 +76,44 @@ impl Member {
     /// Its host.
     pub fn host(&self) -> &Host {
         &self.host
+    }
+
+    /// The agent has a mount namespace of its own from the next start on, in which the shell commands `mounts` are run
+    /// before it.
+    pub fn set_mounts(&mut self, mounts: &str) -> Result<()> {
+        let script = self.host.folders().top().join("agent-with-mounts");
+        let text = format!(
+            "#!/bin/sh\nexec unshare --mount --propagation private sh -ec '{mounts}\nexec {} \"$@\"' sh \"$@\"\n",
+            self.program.display()
+        );
+        fs::write(&script, text)?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        self.program = script;
+        Ok(())
+    }
+
+    /// Runs `action` on a thread of its own where the agent has its file systems.
+    pub fn inside_mounts<T: Send>(&self, action: impl FnOnce() -> T + Send) -> Result<T> {
+        let pid = self.pid().context("no agent is running")?;
+        let mounts = File::open(format!("/proc/{pid}/ns/mnt"))?;
+        thread::scope(|scope| {
+            let done = scope.spawn(|| {
+                // A thread that shares its working directory with others may not change its root.
+                unshare(CloneFlags::CLONE_FS)?;
+                setns(&mounts, CloneFlags::CLONE_NEWNS)?;
+                anyhow::Ok(action())
+            });
+            let done = done.join();
+            done.unwrap_or_else(|_| bail!("a thread inside a mount namespace panicked"))
+        })
+    }
+
+    /// Runs shell commands where the agent has its file systems.
+    pub fn run_beside_agent(&self, commands: &str) -> Result<String> {
+        let pid = self.pid().context("no agent is running")?;
+        Program::new(self.host.place(), "nsenter")
+            .args(["--mount", "--target", &pid.to_string(), "sh", "-ec", commands])
+            .succeed(PATIENCE)
     }
 
     /// Another program as its agent from now on: for upgrades.
@@ -137,14 +178,24 @@ impl Member {
 
     /// Asks the agent's local API.
     pub fn ask(&self, path: &str) -> Result<Value> {
-        let socket = self.host.folders().run().join("agent.sock");
+        let body = self.text(path)?;
+        serde_json::from_str(&body).with_context(|| format!("{path}: {body}"))
+    }
+
+    /// What the agent's local API answers, whatever it is.
+    pub fn text(&self, path: &str) -> Result<String> {
+        let mut socket = self.host.folders().run().join("agent.sock");
+        if let (Some(pid), Ok(inside)) = (self.pid(), socket.strip_prefix("/")) {
+            // Its file systems may be its own.
+            socket = Path::new("/proc").join(pid.to_string()).join("root").join(inside);
+        }
         let mut stream = UnixStream::connect(&socket).with_context(|| socket.display().to_string())?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         write!(stream, "GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let (_, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-        serde_json::from_str(body).with_context(|| format!("{path}: {body}"))
+        Ok(body.to_owned())
     }
 
     /// Waits until the agent says what is wanted on a path; what it says then.

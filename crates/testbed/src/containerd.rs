@@ -73,6 +73,11 @@ impl<'a> Containerd<'a> {
         Ok(containerd)
     }
 
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// `ctr` with more arguments. Containers live in a containerd namespace with the host's name, so their control groups do too.
     pub fn ctr<const N: usize>(&self, args: [&str; N]) -> Program {
         self.host

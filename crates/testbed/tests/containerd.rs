@@ -2,10 +2,13 @@
 //! containerd's `ctr run --cni` with the installed network list: addresses, reachability, removal, and the leftovers that
 //! only garbage collection can find.
 
+use std::fs::File;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use cni_plugin::Version;
+use testbed::binaries;
 use testbed::cni::{CniRuntime, NetworkList};
 use testbed::containerd::Containerd;
 use testbed::node::{NETWORK, Node};
@@ -147,4 +150,41 @@ fn what_a_detached_container_leaves_is_collected() -> Result<()> {
     wait_for_interfaces(&node, 0)?;
     runtime.gc(&list, Some(&[]))?;
     node.ensure_nothing_left()
+}
+
+#[test]
+fn the_agent_collects_what_containerd_does_not_know_any_more() -> Result<()> {
+    if !peers::available(&CONTAINERD) {
+        return Ok(());
+    }
+    let node = Node::installed("collected")?;
+    let containerd = Containerd::start(node.host())?;
+    for name in ["stays", "goes"] {
+        containerd.start_container(name, "exec sleep 1000")?;
+    }
+    let log = node.host().folders().top().join("agent.log");
+    let _agent = node
+        .program(binaries::agent()?)
+        .args(["run"])
+        .env("CALICO_CONTAINER_RUNTIMES", containerd.socket())
+        .env("CALICO_IPAM_COLLECTION_INTERVAL", "1")
+        .env("CALICO_GC_MINIMUM_AGE_SECONDS", "0")
+        .start(File::create(&log)?.into())?;
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    // Its task is gone, and namespace and interface with it; but containerd has it, and may start it again.
+    containerd
+        .ctr(["task", "rm", "--force", "goes"])
+        .succeed(PATIENCE)?;
+    wait_for_interfaces(&node, 1)?;
+    let before = Instant::now();
+    let looked_twice = || (before.elapsed() > Duration::from_millis(3500)).then_some(());
+    eventually(PATIENCE, looked_twice).context("time")?;
+    ensure!(node.store()?.attachments.len() == 2, "{}", said());
+    containerd.ctr(["container", "rm", "goes"]).succeed(PATIENCE)?;
+    let collected = || (node.store().ok()?.attachments.len() == 1).then_some(());
+    eventually(PATIENCE, collected).with_context(said)?;
+    let left = node.store()?.attachments;
+    ensure!(left[0].contains("-stays/"), "{left:?}");
+    ensure!(said().contains("-goes released"), "{}", said());
+    Ok(())
 }

@@ -2,50 +2,49 @@
 //! The agent's state, and what follows from each change of it. Nothing here waits.
 
 mod announcing;
+mod files;
 mod planning;
+mod recording;
 mod sessions;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    net::Ipv4Addr,
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use bgp::{
     PeerId, Speaker,
+    session::Reason,
     speaker::{Origination, Output, SpeakerConfig},
 };
 use ipnet::IpNet;
+use model::AffinityState;
 
 use super::peers::PolicyPair;
 use crate::{
     configuration::Configuration,
     dataplane::{Command, Habits, Report},
     facts::Facts,
+    journal::{Change, Kind, Line, Recorder},
     peering::Peer,
     plan::{Fixtures, Refusal, Routes},
     planner::Choices,
     session_io::PeerSocket,
-    snapshot::Snapshot,
+    snapshot::{Difference, Snapshot},
     start::Start,
+    store_thread::Away,
+    upkeep,
 };
-use settings::{choices, idle, resolution};
+use recording::Recording;
+use settings::{choices, idle, limits, resolution};
 
 /// How long the routes of peers are waited for after a restart, at most.
 const DEFERRAL: Duration = Duration::from_secs(30);
-
-/// Something that has happened, for people.
-#[derive(Clone, Debug, serde::Serialize)]
-pub(super) struct JournalLine {
-    /// Milliseconds since the Unix epoch.
-    pub time_ms: u128,
-    /// `session`, `route`, `repair`, `store`, `configuration`, …
-    pub kind: &'static str,
-    /// What.
-    pub text: String,
-}
 
 /// What the sockets have to do.
 #[derive(Debug)]
@@ -74,21 +73,28 @@ pub(super) struct Core {
     ids: BTreeMap<String, PeerId>,
     next_id: u32,
     own_routes: BTreeMap<IpNet, Origination>,
+    /// Addresses of this node in blocks of others, by block.
+    borrowed: BTreeMap<IpNet, Vec<IpAddr>>,
     pub(super) store_routes: Routes,
     pub(super) bgp_routes: Routes,
-    pub(super) refused: BTreeMap<IpNet, Refusal>,
+    store_refused: BTreeMap<IpNet, Refusal>,
+    bgp_refused: BTreeMap<IpNet, Refusal>,
     pub(super) fixtures: Arc<Fixtures>,
     pub(super) failures: BTreeMap<String, String>,
     pub(super) rivals: BTreeSet<String>,
-    pub(super) journal: VecDeque<JournalLine>,
-    pub(super) session_journal: VecDeque<JournalLine>,
-    pub(super) store_problem: Option<String>,
+    pub(super) recording: Recording,
+    pub(super) store_problem: Option<Away>,
+    pub(super) upkeep: upkeep::State,
     pub(super) restarted: bool,
     pub(super) complete: bool,
+    /// For the plugin's file.
+    mtu: Option<u32>,
     begun: bool,
     registered: bool,
     /// The speaker waits for nobody any more; what it has selected may not be planned yet.
     converged: bool,
+    /// The own blocks that the policies of peers know of.
+    told_blocks: Vec<(IpNet, AffinityState)>,
     policies: BTreeMap<(Vec<String>, bool), PolicyPair>,
     choices: Choices,
     told_habits: Option<Habits>,
@@ -108,6 +114,8 @@ impl Core {
         }
         let configuration = resolution.configuration;
         let choices = choices(&start.node, &configuration);
+        let recorder = Recorder::start(&start.state_dir.join("journal"), limits(&configuration))?;
+        let recording = Recording::new(recorder);
         let speaker = Speaker::new(SpeakerConfig {
             identifier: Ipv4Addr::UNSPECIFIED,
             cluster_id: None,
@@ -133,20 +141,24 @@ impl Core {
             ids: BTreeMap::new(),
             next_id: 0,
             own_routes: BTreeMap::new(),
+            borrowed: BTreeMap::new(),
             store_routes: Routes::new(),
             bgp_routes: Routes::new(),
-            refused: BTreeMap::new(),
+            store_refused: BTreeMap::new(),
+            bgp_refused: BTreeMap::new(),
             fixtures: Arc::default(),
             failures: BTreeMap::new(),
             rivals: BTreeSet::new(),
-            journal: VecDeque::new(),
-            session_journal: VecDeque::new(),
+            recording,
             store_problem: None,
+            upkeep: upkeep::State::default(),
             restarted,
             complete: false,
+            mtu: None,
             begun: false,
             registered: false,
             converged: false,
+            told_blocks: Vec::new(),
             policies: BTreeMap::new(),
             choices,
             told_habits: None,
@@ -164,25 +176,20 @@ impl Core {
     pub(super) fn note(&mut self, kind: &'static str, text: impl Into<String>) {
         let text = text.into();
         tracing::info!(target: "agent", kind, "{text}");
-        let limit = if kind == "session" {
-            *self.configuration.session_journal_entries
-        } else {
-            *self.configuration.route_journal_entries
-        };
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let journal = if kind == "session" {
-            &mut self.session_journal
-        } else {
-            &mut self.journal
-        };
-        while journal.len() >= limit.max(1) {
-            journal.pop_front();
-        }
-        let time_ms = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_millis();
-        journal.push_back(JournalLine { time_ms, kind, text });
+        let line = Line::new(
+            kind.parse().unwrap_or(Kind::Agent),
+            Change::Noted,
+            kind.into(),
+            text.into(),
+        );
+        self.recording.add(line);
+    }
+
+    /// Something has become of an item.
+    fn note_item(&mut self, kind: Kind, change: Change, item: &str, text: String) {
+        tracing::info!(target: "agent", kind = kind.word(), "{text}");
+        self.recording
+            .add(Line::new(kind, change, item.into(), text.into()));
     }
 
     /// The store says something new.
@@ -190,8 +197,13 @@ impl Core {
         if self.store_problem.take().is_some() {
             self.note("store", "the store is back");
         }
-        self.snapshot = snapshot;
-        self.has_snapshot = true;
+        let earlier = std::mem::replace(&mut self.snapshot, snapshot);
+        if std::mem::replace(&mut self.has_snapshot, true)
+            && let Difference::Only(blocks) = self.snapshot.since(&earlier)
+        {
+            self.plan_blocks(blocks);
+            return;
+        }
         let resolution = resolution(&self.start, &self.snapshot);
         for change in resolution.configuration.changes_since(&self.configuration) {
             let when = if change.live { "now" } else { "at the next start" };
@@ -233,9 +245,28 @@ impl Core {
     }
 
     /// The store cannot be used: what was known stays in force.
-    pub(super) fn lose_store(&mut self, problem: String) {
-        self.note("store", format!("the store cannot be used: {problem}"));
+    pub(super) fn lose_store(&mut self, problem: Away) {
+        self.note("store", format!("the store cannot be used: {}", problem.text));
         self.store_problem = Some(problem);
+    }
+
+    /// Upkeep reports.
+    pub(super) fn take_upkeep(&mut self, report: upkeep::Report) {
+        match report {
+            upkeep::Report::Done(text) => self.note("addresses", text),
+            upkeep::Report::State(state) => {
+                let said = [&self.upkeep.problem, &self.upkeep.undecided];
+                let news = [&state.problem, &state.undecided].into_iter().flatten();
+                let news: Vec<String> = news
+                    .filter(|text| !said.contains(&&Some((*text).clone())))
+                    .map(|text| format!("upkeep of addresses: {text}"))
+                    .collect();
+                self.upkeep = state;
+                for text in news {
+                    self.note("addresses", text);
+                }
+            }
+        }
     }
 
     /// The dataplane reports.
@@ -245,27 +276,32 @@ impl Core {
                 self.facts = Some(facts);
                 self.plan();
             }
-            Report::Repaired(what) => self.note(
-                "repair",
-                format!("put right, after somebody had changed it: {what}"),
-            ),
+            Report::Repaired(what) => {
+                self.rivals.remove(&what);
+                let text = format!("put right, after somebody had changed it: {what}");
+                self.note_item(Kind::Repair, Change::Repaired, &what, text);
+            }
             Report::Rival(what) => {
-                self.note(
-                    "repair",
-                    format!("somebody changes {what} again and again; left alone for 30 s"),
-                );
+                let text = format!("somebody changes {what} again and again; left alone for 30 s");
+                self.note_item(Kind::Repair, Change::LeftAlone, &what, text);
                 self.rivals.insert(what);
             }
             Report::Failed { item, problem } if problem.is_empty() => {
                 self.failures.remove(&item);
-                self.note("kernel", format!("{item}: done now"));
+                self.note_item(Kind::Kernel, Change::Done, &item, format!("{item}: done now"));
             }
             Report::Failed { item, problem } => {
-                self.note("kernel", format!("{item}: {problem}"));
+                let text = format!("{item}: {problem}");
+                self.note_item(Kind::Kernel, Change::Failed, &item, text);
                 self.failures.insert(item, problem);
             }
             Report::Settled { .. } | Report::CleanedUp(_) => {}
         }
+    }
+
+    /// Routes that are wanted and cannot be.
+    pub(super) fn refused(&self) -> impl Iterator<Item = (&IpNet, &Refusal)> {
+        self.store_refused.iter().chain(&self.bgp_refused)
     }
 
     /// After events of sessions: selection, announcements, routes. What the sockets have to do is left in `orders`.
@@ -296,12 +332,8 @@ impl Core {
         };
         match &output {
             Output::Up(id, agreed) => {
-                let text = format!(
-                    "{}: Established, hold time {} s",
-                    name(self, id),
-                    agreed.hold_time.as_secs()
-                );
-                self.note("session", text);
+                let text = format!("Established, hold time {} s", agreed.hold_time.as_secs());
+                self.note_session(*id, Change::Up, text);
             }
             Output::Down(id, down) => {
                 let kept = if down.graceful {
@@ -309,25 +341,25 @@ impl Core {
                 } else {
                     ""
                 };
-                let text = format!("{}: down: {}{kept}", name(self, id), down.reason);
-                self.note("session", text);
+                self.note_session(*id, Change::Down, format!("down: {}{kept}", down.reason));
             }
             Output::Failed(id, reason) => {
                 tracing::debug!(target: "bgp", peer = name(self, id), "{reason}");
+                // That one of two connections is given up is no failure to anybody but itself.
+                if *reason != Reason::Collision {
+                    self.note_failure(*id, reason.to_string());
+                }
             }
             Output::EndOfRib(id, family) => {
-                let text = format!("{}: all routes of {family} received", name(self, id));
-                self.note("session", text);
+                let text = format!("all routes of {family} received");
+                self.note_session(*id, Change::Complete, text);
             }
             Output::Defect(id, defect) => {
                 tracing::warn!(target: "bgp", peer = name(self, id), "UPDATE: attribute {}: {}", defect.attribute, defect.text);
             }
             Output::TooManyPrefixes(id, family) => {
-                let text = format!(
-                    "{}: more prefixes of {family} than allowed; the session is ended",
-                    name(self, id)
-                );
-                self.note("session", text);
+                let text = format!("more prefixes of {family} than allowed; the session is ended");
+                self.note_session(*id, Change::Noted, text);
             }
             Output::NextHop(address) => {
                 let address = *address;

@@ -74,7 +74,13 @@ pub(super) fn config(peer: &Peer, common: &Common, (import, export): PolicyPair)
                 notification: true,
             }),
             add_path_receive: families,
-            add_path_send: FamilySet::EMPTY,
+            // Offered inside the AS, whoever reflects at the moment: that a node becomes a reflector, or a peer its client, then
+            // ends no session. Several paths go to clients only.
+            add_path_send: if peer.is_internal() {
+                families
+            } else {
+                FamilySet::EMPTY
+            },
             extended_message: true,
             ipv4_over_ipv6: false,
             waits: Waits::default(),

@@ -4,7 +4,6 @@
 use std::{
     cell::RefCell,
     net::{IpAddr, SocketAddr},
-    path::Path,
     rc::Rc,
     time::Duration,
 };
@@ -33,10 +32,13 @@ use crate::{
     session_io::{Driver, Sessions},
     start::Start,
     store_thread::{self, Command as StoreCommand, Registration, StoreThread},
+    upkeep::{self, Orders, Upkeep},
 };
 
 /// How long the last words to peers may take.
 const FAREWELL: Duration = Duration::from_millis(900);
+/// Files that could not be written are tried again after this time.
+const WRITE_AGAIN: Duration = Duration::from_secs(2);
 /// Queries that may wait.
 const QUERIES: usize = 64;
 
@@ -54,6 +56,7 @@ pub enum Ending {
 enum Message {
     Store(store_thread::Report),
     Dataplane(dataplane::Report),
+    Upkeep(upkeep::Report),
 }
 
 struct Handle {
@@ -101,6 +104,7 @@ impl Handle {
         let (orders, commands) = {
             let mut core = self.core.borrow_mut();
             core.settle();
+            core.recording.flush();
             (
                 std::mem::take(&mut core.orders),
                 std::mem::take(&mut core.commands),
@@ -166,6 +170,11 @@ async fn live(start: Start) -> Result<Ending> {
         let _ = to_inbox.send(Message::Dataplane(report));
     })
     .context("cannot work on the kernel's routes; it takes CAP_NET_ADMIN")?;
+    let to_inbox = inbox.clone();
+    let upkeep = Upkeep::start(start.clone(), move |report| {
+        let _ = to_inbox.send(Message::Upkeep(report));
+    })
+    .context("start the thread of upkeep")?;
     let store = StoreThread::start(start.clone(), move |report| {
         let _ = inbox.send(Message::Store(report));
     })
@@ -179,12 +188,19 @@ async fn live(start: Start) -> Result<Ending> {
     });
     let sessions = listen(&handle)?;
     let (asking, mut questions) = mpsc::channel(QUERIES);
-    let _socket = api::serve_unix(&start.run_dir.join("agent.sock"), asking.clone())?;
+    let journal = handle.core.borrow().recording.journal();
+    let _socket = api::serve_unix(&start.run_dir.join("agent.sock"), asking.clone(), journal)?;
     for (host, port) in handle.core.borrow().tcp_listeners() {
         api::serve_tcp(&host, port, asking.clone())?;
     }
-    let ending = work(&handle, &store, &mut messages, &mut questions, &marker).await?;
+    let threads = Threads {
+        store: &store,
+        upkeep: &upkeep,
+    };
+    let ending = work(&handle, &threads, &mut messages, &mut questions).await?;
     sessions.shut_down();
+    // Who leaves claims nothing any more.
+    drop(upkeep);
     if ending != Ending::Restart {
         let _ = std::fs::remove_file(&marker);
         handle.core.borrow_mut().stop(true);
@@ -226,17 +242,24 @@ fn listen_again(handle: &Handle) {
     }
 }
 
+/// What works beside the loop.
+struct Threads<'a> {
+    store: &'a StoreThread,
+    upkeep: &'a Upkeep,
+}
+
 /// One thing after the other, until something ends it.
 async fn work(
     handle: &Handle,
-    store: &StoreThread,
+    threads: &Threads<'_>,
     messages: &mut mpsc::UnboundedReceiver<Message>,
     questions: &mut Questions,
-    marker: &Path,
 ) -> Result<Ending> {
     let mut terminated = signal(SignalKind::terminate()).context("signals")?;
     let mut interrupted = signal(SignalKind::interrupt()).context("signals")?;
     let mut registered: Option<Registration> = None;
+    let mut ordered: Option<Orders> = None;
+    let mut write_at: Option<tokio::time::Instant> = None;
     loop {
         let deadline = {
             let core = handle.core.borrow();
@@ -250,11 +273,22 @@ async fn work(
                 None => std::future::pending().await,
             }
         };
+        let write_again = async {
+            match write_at {
+                Some(time) => tokio::time::sleep_until(time).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             message = messages.recv() => {
                 let Some(message) = message else { return Ok(Ending::Restart) };
                 take(handle, message);
-                register(handle, store, &mut registered);
+                register(handle, threads.store, &mut registered);
+                let orders = handle.core.borrow().upkeep_orders();
+                if ordered.as_ref() != Some(&orders) {
+                    threads.upkeep.send(orders.clone());
+                    ordered = Some(orders);
+                }
                 listen_again(handle);
                 handle.settle();
             }
@@ -267,6 +301,10 @@ async fn work(
                 handle.settle();
             }
             () = handle.moved.notified() => {}
+            () = write_again => {
+                write_at = None;
+                handle.core.borrow_mut().write_again();
+            }
             Some((query, answer)) = questions.recv() => {
                 let _ = answer.send(handle.core.borrow().answer(&query));
                 match query {
@@ -278,9 +316,10 @@ async fn work(
             _ = terminated.recv() => return Ok(Ending::Restart),
             _ = interrupted.recv() => return Ok(Ending::Restart),
         }
-        if handle.core.borrow().complete && !marker.exists() {
-            // From now on a new start in this boot is a restart.
-            let _ = crate::start::write_file(marker, b"", 0o600);
+        let mut core = handle.core.borrow_mut();
+        core.write_marker();
+        if write_at.is_none() && core.has_unwritten_files() {
+            write_at = Some(tokio::time::Instant::now() + WRITE_AGAIN);
         }
     }
 }
@@ -309,6 +348,7 @@ fn take(handle: &Handle, message: Message) {
         Message::Store(store_thread::Report::Away(problem)) => core.lose_store(problem),
         Message::Store(store_thread::Report::Warning(text)) => core.note("store", text),
         Message::Dataplane(report) => core.take_report(report),
+        Message::Upkeep(report) => core.take_upkeep(report),
     }
 }
 

@@ -32,8 +32,6 @@ pub enum Query {
     },
     /// Settings and where they come from.
     Configuration,
-    /// What has happened.
-    Journal,
     /// For Prometheus.
     Metrics,
     /// Whether the agent works.
@@ -101,7 +99,6 @@ impl Core {
             Query::Plan => ok(self.plan_view()),
             Query::Explain { from, to } => self.explain(*from, *to),
             Query::Configuration => ok(self.settings()),
-            Query::Journal => ok(self.history()),
             Query::Metrics => Answer {
                 status: 200,
                 body: Body::Text(self.metrics()),
@@ -126,60 +123,6 @@ impl Core {
         json!({ "settings": rows.collect::<Vec<_>>(), "warnings": self.warnings })
     }
 
-    /// What has happened, the oldest first.
-    fn history(&self) -> Value {
-        let mut lines: Vec<_> = self.journal.iter().chain(&self.session_journal).collect();
-        lines.sort_by_key(|line| line.time_ms);
-        json!({ "journal": lines })
-    }
-
-    fn not_ready(&self) -> Vec<Value> {
-        let mut reasons = Vec::new();
-        let mut add = |code: &str, text: String| reasons.push(json!({ "code": code, "text": text }));
-        if !self.has_snapshot {
-            add(
-                "store-not-read",
-                self.store_problem
-                    .clone()
-                    .unwrap_or_else(|| "the store has not been read yet".into()),
-            );
-        }
-        if self.facts.is_none() {
-            add(
-                "kernel-not-read",
-                "the kernel's state has not been read yet".into(),
-            );
-        }
-        if self.has_snapshot
-            && self
-                .snapshot
-                .nodes
-                .get(&self.start.node)
-                .is_none_or(|node| node.spec.bgp.is_none())
-        {
-            let why = self.failures.get("node address").cloned();
-            add(
-                "node-without-address",
-                why.unwrap_or_else(|| "the Node has no address yet".into()),
-            );
-        }
-        for (item, problem) in self
-            .failures
-            .iter()
-            .filter(|(item, _)| item.starts_with("device") || item.starts_with("route"))
-        {
-            add("kernel-refuses", format!("{item}: {problem}"));
-        }
-        let dropped = self
-            .failures
-            .iter()
-            .filter(|(item, _)| item.starts_with("forward-dropped-by"));
-        for (code, problem) in dropped {
-            add(code, problem.clone());
-        }
-        reasons
-    }
-
     fn status(&self) -> Value {
         let node = self.snapshot.nodes.get(&self.start.node);
         json!({
@@ -195,13 +138,15 @@ impl Core {
             "routes": {
                 "bgp": self.bgp_routes.len(),
                 "store": self.store_routes.len(),
-                "refused": self.refused.iter().map(|(prefix, refusal)| json!({ "prefix": prefix, "code": refusal.code, "text": refusal.text })).collect::<Vec<_>>(),
+                "refused": self.refusals(),
             },
             "devices": self.fixtures.tunnels.iter().map(|tunnel| json!({
                 "name": &*tunnel.name, "mtu": tunnel.mtu, "address": tunnel.address, "local": tunnel.local, "reason": tunnel.reason,
             })).collect::<Vec<_>>(),
+            "addressUpkeep": self.upkeep,
             "failures": self.failures,
             "rivals": self.rivals,
+            "journal": self.recording.journal().status(),
             "warnings": self.warnings.iter().chain(&self.peer_warnings).collect::<Vec<_>>(),
         })
     }
@@ -228,6 +173,10 @@ impl Core {
                 "families": status.families.iter().map(|family| json!({
                     "family": family.family.to_string(), "received": family.received, "refused": family.refused,
                     "announced": family.announced, "endOfRib": family.end_of_rib, "told": family.told,
+                    "addPath": status.negotiated.map(|agreed| json!({
+                        "receive": agreed.encoding.add_path_receive.contains(family.family),
+                        "send": agreed.encoding.add_path_send.contains(family.family),
+                    })),
                 })).collect::<Vec<_>>(),
                 "holdSeconds": status.negotiated.map(|agreed| agreed.hold_time.as_secs()),
                 "counters": {
@@ -286,7 +235,7 @@ impl Core {
             .map(|(prefix, route)| route_view(prefix, route));
         json!({
             "routes": routes.collect::<Vec<_>>(),
-            "refused": self.refused.iter().map(|(prefix, refusal)| json!({ "prefix": prefix, "code": refusal.code, "text": refusal.text })).collect::<Vec<_>>(),
+            "refused": self.refusals(),
             "devices": self.fixtures.tunnels.iter().map(|tunnel| json!({
                 "name": &*tunnel.name, "mtu": tunnel.mtu, "address": tunnel.address, "local": tunnel.local, "reason": tunnel.reason,
             })).collect::<Vec<_>>(),
@@ -337,7 +286,7 @@ impl Core {
             "destination": owner(to),
             "local": found.is_some_and(|owner| owner.node == self.start.node),
             "route": route.map(|(prefix, route)| route_view(&prefix, route)),
-            "refused": self.refused.get(&prefix).map(|refusal| json!({ "code": refusal.code, "text": refusal.text })),
+            "refused": self.refused().find(|(refused, _)| **refused == prefix).map(|(_, refusal)| json!({ "code": refusal.code, "text": refusal.text })),
             "encapsulation": decision.as_ref().map(|decision| decision.encapsulation.to_string()),
             "because": decision.map(|decision| decision.reason),
             "mtu": mtu,
@@ -447,6 +396,39 @@ impl Core {
                 ("{source=\"bgp\"}".into(), self.bgp_routes.len()),
                 ("{source=\"store\"}".into(), self.store_routes.len()),
             ],
+        );
+        let node = &self.start.node;
+        let own = |name: &str, value: usize| (format!("{{node=\"{node}\"{name}}}"), value);
+        let stock = &self.upkeep.stock;
+        gauge(
+            "ipam_blocks",
+            "Blocks of this node.",
+            vec![own("", self.snapshot.blocks_of(node).count())],
+        );
+        gauge(
+            "routed_agent_free_addresses",
+            "Free addresses in this node's blocks, for containers without wishes of their own.",
+            stock
+                .iter()
+                .map(|line| own(&format!(",family=\"{}\"", line.family), line.free))
+                .collect(),
+        );
+        gauge(
+            "ipam_allocations_gc_candidates",
+            "Addresses of this node that no container seems to hold.",
+            vec![own(
+                "",
+                self.upkeep
+                    .suspects
+                    .iter()
+                    .map(|suspect| suspect.addresses.len())
+                    .sum(),
+            )],
+        );
+        gauge(
+            "ipam_allocations_gc_reclamations",
+            "Addresses of this node released because no container held them, since the agent began.",
+            vec![own("", self.upkeep.collected)],
         );
         gauge(
             "routed_agent_failures",

@@ -21,6 +21,13 @@ use super::{
     words::{Backend, CrossSubnetTest, ExternalExport, RouteSource, Severity},
 };
 
+/// Where container runtimes listen.
+const RUNTIME_SOCKETS: [&str; 4] = [
+    "/run/containerd/containerd.sock",
+    "/run/crio/crio.sock",
+    "/run/cri-dockerd.sock",
+    "/run/docker.sock",
+];
 /// A day, in seconds.
 const DAY: u64 = 86_400;
 /// Largest route priority (2^31 - 2), so that its LOCAL_PREF is at least 1.
@@ -205,14 +212,16 @@ settings! {
             Names::own(&["CALICO_BGP_EBGP_MAX_PREFIXES"], "bgpEbgpMaxPrefixes"), "prefixes", live;
     }
     section "Addresses" {
-        /// Pause between looks at whether blocks should be claimed ahead or given back; 0: no claiming ahead.
-        /// Not acted on yet.
+        /// Pause between looks at whether a block should be claimed ahead or given back; 0: neither is done.
         claim_ahead_interval: Interval = Duration::from_secs(10),
             Names::own(&["CALICO_IPAM_CLAIM_AHEAD_INTERVAL"], "ipamClaimAheadInterval"), "seconds", live;
         /// Pause between looks for addresses that no container holds; 0: none.
-        /// Not acted on yet.
         collection_interval: Interval = Duration::from_secs(300),
             Names::own(&["CALICO_IPAM_COLLECTION_INTERVAL"], "ipamCollectionInterval"), "seconds", live;
+        /// Sockets of the container runtimes that are asked before an address is released; those that do not exist are
+        /// left out.
+        container_runtimes: List<AbsolutePath> = RUNTIME_SOCKETS.iter().map(PathBuf::from).collect(),
+            Names::own(&["CALICO_CONTAINER_RUNTIMES"], "containerRuntimes"), "", live;
     }
     section "Logs and journals" {
         /// What standard error is told.
@@ -231,10 +240,10 @@ settings! {
         /// Not acted on yet.
         address_journal_entries: Entries = 100_000,
             Names::own(&["CALICO_ADDRESS_JOURNAL_ENTRIES"], "addressJournalEntries"), "entries", live;
-        /// How many changes and repairs of routes the journal keeps.
+        /// How many changes of routes the journal keeps in memory, and as many each of selections and of other events.
         route_journal_entries: Entries = 100_000, Names::own(&["CALICO_ROUTE_JOURNAL_ENTRIES"], "routeJournalEntries"),
             "entries", live;
-        /// How many changes of sessions the journal keeps.
+        /// How many changes of sessions the journal keeps in memory.
         session_journal_entries: Entries = 10_000,
             Names::own(&["CALICO_SESSION_JOURNAL_ENTRIES"], "sessionJournalEntries"), "entries", live;
     }

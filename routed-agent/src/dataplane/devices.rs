@@ -44,6 +44,12 @@ impl Devices {
             .is_some_and(|wanted| !wanted.vxlan_peers.is_empty())
     }
 
+    /// The tunnel devices that there should be.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let wanted = self.wanted.iter();
+        wanted.flat_map(|wanted| wanted.tunnels.iter().map(|tunnel| &*tunnel.name))
+    }
+
     /// Makes everything as it should be; what was changed by somebody else in between comes back.
     pub(super) fn reconcile(&mut self, netlink: &mut Netlink) -> Vec<String> {
         let Some(wanted) = self.wanted.clone() else {
@@ -172,6 +178,7 @@ fn see_to(netlink: &mut Netlink, tunnel: &Tunnel) -> Outcome {
     let filter = format!("net/ipv4/conf/{}/rp_filter", tunnel.name);
     if tunnel.local.is_ipv4() && sysctl::read(&filter)? != "2" {
         sysctl::write(&filter, "2")?;
+        changed.push("rp_filter = 2".to_owned());
     }
     if !device.link.is_up() {
         netlink.set_link_up(&device.link)?;

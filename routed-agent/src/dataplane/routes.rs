@@ -108,22 +108,30 @@ impl OwnRoutes {
         self.store.len() + self.bgp.len() - extra - self.failed.len()
     }
 
-    pub(super) fn set_store(&mut self, routes: Routes) -> Vec<IpNet> {
-        let before = std::mem::replace(&mut self.store, routes);
+    pub(super) fn set_store(&mut self, changes: Vec<(IpNet, Option<PlannedRoute>)>) -> Vec<IpNet> {
         let now = Instant::now();
-        let is_container = |route: &PlannedRoute| matches!(route.way, Way::Container(_));
-        let containers = self.store.iter().filter(|(_, route)| is_container(route));
-        let earlier = std::mem::take(&mut self.containers);
-        self.containers = containers
-            .map(|(prefix, _)| (*prefix, earlier.get(prefix).copied().unwrap_or(now)))
-            .collect();
-        let gone = before.keys().filter(|prefix| !self.store.contains_key(prefix));
-        let changed = self
-            .store
-            .iter()
-            .filter(|(_, route)| !is_container(route))
-            .filter(|(prefix, route)| before.get(prefix).is_none_or(|known| !same(known, route)));
-        gone.chain(changed.map(|(prefix, _)| prefix)).copied().collect()
+        let mut concerned = Vec::new();
+        for (prefix, route) in changes {
+            let Some(route) = route else {
+                self.store.remove(&prefix);
+                self.containers.remove(&prefix);
+                concerned.push(prefix);
+                continue;
+            };
+            if matches!(route.way, Way::Container(_)) {
+                // The plugin writes it; it is looked for a little later.
+                self.containers.entry(prefix).or_insert(now);
+                self.store.insert(prefix, route);
+                continue;
+            }
+            self.containers.remove(&prefix);
+            let is_same = self.store.get(&prefix).is_some_and(|known| same(known, &route));
+            self.store.insert(prefix, route);
+            if !is_same {
+                concerned.push(prefix);
+            }
+        }
+        concerned
     }
 
     pub(super) fn set_bgp(&mut self, changes: Vec<(IpNet, Option<PlannedRoute>)>) -> Vec<IpNet> {
@@ -177,6 +185,11 @@ impl OwnRoutes {
                 .filter(|key| self.containers.contains_key(&key.0)),
         );
         Ok(())
+    }
+
+    /// The index of a link.
+    pub(super) fn link(&self, name: &str) -> Option<u32> {
+        self.links.get(name).copied()
     }
 
     pub(super) fn set_link(&mut self, link: &Link, deleted: bool) {
@@ -320,9 +333,15 @@ impl OwnRoutes {
             }
         } else {
             self.failed.remove(&prefix);
-            let actual = &self.actual;
-            self.owned
-                .retain(|key| key.0 != prefix || actual.contains_key(key));
+            let vanished: Vec<RouteKey> = self
+                .owned
+                .range((prefix, 0)..=(prefix, u32::MAX))
+                .filter(|key| !self.actual.contains_key(key))
+                .copied()
+                .collect();
+            for key in vanished {
+                self.owned.remove(&key);
+            }
         }
         for other in others.into_iter().filter(|_| is_removable) {
             if let Some(found) = self.actual.get(&other) {

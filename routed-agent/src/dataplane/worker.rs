@@ -40,6 +40,8 @@ pub(super) struct Worker {
     /// By which own changes are told from others'.
     port: u32,
     monitor: Monitor,
+    /// The monitor tells of neighbours and forwarding entries.
+    hears_neighbours: bool,
     inbox: mpsc::Receiver<Command>,
     woken: UnixStream,
     report: Reporter,
@@ -79,6 +81,7 @@ impl Worker {
             netlink,
             port,
             monitor,
+            hears_neighbours: false,
             inbox,
             woken,
             report,
@@ -165,6 +168,7 @@ impl Worker {
                     self.wall.set(&fixtures.firewall);
                     self.look_at_wall = true;
                     self.devices.set(fixtures);
+                    self.listen();
                     self.fix();
                     // New devices may be what routes were waiting for.
                     concerned.extend(self.routes.to_retry());
@@ -294,13 +298,40 @@ impl Worker {
                     self.routes.set_link(&link, deleted);
                     true
                 }
-                Change::Address { .. } | Change::NextHop { .. } | Change::Overflow => true,
-                Change::Neighbour { .. } | Change::Forwarding { .. } => self.devices.concerns(),
+                Change::Address { .. } | Change::NextHop { .. } | Change::Settings | Change::Overflow => true,
+                Change::Neighbour { neighbour, .. } => self.is_tunnel(neighbour.interface),
+                Change::Forwarding { entry, .. } => self.is_tunnel(entry.interface),
             };
             if concerns && self.look_at.is_none() {
                 self.look_at = Some(Instant::now() + SETTLE);
             }
         }
+    }
+
+    /// Listens to neighbours where they are of interest: there are many of them.
+    fn listen(&mut self) {
+        let neighbours = self.devices.concerns();
+        if neighbours == self.hears_neighbours {
+            return;
+        }
+        let options = MonitorOptions {
+            neighbours,
+            ..MonitorOptions::default()
+        };
+        match Monitor::open(options) {
+            Ok(monitor) => {
+                self.monitor = monitor;
+                self.hears_neighbours = neighbours;
+                // What changed between the two was announced to nobody.
+                self.look_at = Some(Instant::now());
+            }
+            Err(problem) => self.outcome("listening to neighbours", Err(problem)),
+        }
+    }
+
+    fn is_tunnel(&self, interface: u32) -> bool {
+        let mut names = self.devices.names();
+        names.any(|name| self.routes.link(name) == Some(interface))
     }
 
     /// Looks at the own routes, then at the ground: what others have put in an own route's place is no ground.

@@ -234,7 +234,10 @@ fn an_address_lent_out_of_an_own_block_goes_to_the_borrower() {
     assert_eq!(way(&route), ["10.0.1.3 ipip.calico".to_owned()].into());
     assert_eq!(
         snapshot.borrowed_by("c").collect::<Vec<_>>(),
-        ["192.168.1.8".parse::<IpAddr>().unwrap()]
+        [(
+            net("192.168.1.0/26"),
+            vec!["192.168.1.8".parse::<IpAddr>().unwrap()]
+        )]
     );
     let other = learned(&snapshot, &choices(), "192.168.1.9/32", &["10.0.1.3"]).unwrap();
     assert_eq!(other.unwrap_err().code, code::OWN_BLOCK);

@@ -68,10 +68,8 @@ fn containers_reach_the_outside_with_the_hosts_address_and_each_other_with_their
     let far = IpAddr::from([10, 9, 0, 9]);
     let (from, own) = (&containers[0].0, containers[0].1);
     let host = IpAddr::from([10, 1, 0, 11]);
-    ensure!(
-        seen_from(from.place(), outside.place(), far)? == Some(host),
-        "outside sees the host"
-    );
+    let translated = || (seen_from(from.place(), outside.place(), far).ok()? == Some(host)).then_some(());
+    eventually(PATIENCE, translated).context("outside sees the host")?;
     let other = &containers[1];
     ensure!(
         seen_from(from.place(), other.0.place(), other.1)? == Some(own),
@@ -91,7 +89,6 @@ fn containers_reach_the_outside_with_the_hosts_address_and_each_other_with_their
     cluster.patch(Kind::IpPool, "fabric", |pool| {
         pool["spec"]["cidr"] = json!("10.99.0.0/24");
     })?;
-    let translated = || (seen_from(from.place(), outside.place(), far).ok()? == Some(host)).then_some(());
     eventually(PATIENCE, translated).context("the pool is another one now")?;
     let nft = peers::find_program("nft").context("no program nft")?;
     let place = cluster.members[0].host().place().clone();

@@ -8,8 +8,11 @@ mod flood;
 mod frr;
 mod gobgp;
 mod reflection;
+mod refusals;
 mod restarts;
 mod sessions;
+mod several_paths;
+mod slow_readers;
 #[path = "../cluster/support.rs"]
 #[expect(dead_code, reason = "clusters are the other target's")]
 mod support;

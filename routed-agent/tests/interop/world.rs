@@ -19,6 +19,8 @@ pub(crate) struct World {
     pub(crate) containers: Vec<Container>,
     lan: Lan,
     folder: tempfile::TempDir,
+    /// The store is on a file system that only the agent has.
+    pub(crate) is_store_private: bool,
 }
 
 /// IPv4 address of a host.
@@ -41,6 +43,7 @@ impl World {
             containers: Vec::new(),
             lan,
             folder: tempfile::tempdir()?,
+            is_store_private: false,
         };
         for number in 1..=agents {
             let mut member = Member::new(&format!("node{number}"), &world.store())?
@@ -63,7 +66,8 @@ impl World {
         Ok(world)
     }
 
-    fn store(&self) -> PathBuf {
+    /// The embedded store's file.
+    pub(crate) fn store(&self) -> PathBuf {
         self.folder.path().join("store.db")
     }
 
@@ -75,7 +79,11 @@ impl World {
 
     /// Creates or replaces a resource.
     pub(crate) fn apply(&self, kind: Kind, name: &str, spec: &Value) -> Result<()> {
-        apply_to(&self.store(), kind, name, spec)
+        let apply = || apply_to(&self.store(), kind, name, spec);
+        if self.is_store_private {
+            return self.agents[0].inside_mounts(apply)?;
+        }
+        apply()
     }
 
     /// A folder for a daemon's files.

@@ -274,3 +274,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_order_begins_with_the_best_and_leaves_out_what_cannot_be_reached() {
+    let low_pref = with(1, |attributes| attributes.local_pref = Some(50));
+    let unreachable = Candidate {
+        cost: None,
+        ..path(2)
+    };
+    let candidates = [low_pref, unreachable, path(4), internal(path(3)), path(5)];
+    assert_eq!(order(&candidates), [2, 4, 3, 0]);
+    // MED decides which is the best, and makes no difference behind it.
+    let med = |number, med| with(number, |attributes| attributes.med = Some(med));
+    let candidates = [med(1, 20), med(2, 10), med(3, 30)];
+    assert_eq!(order(&candidates), [1, 0, 2]);
+    assert_eq!(order(&candidates[..1]), [0]);
+    assert!(order::<Arc<Attributes>>(&[]).is_empty());
+}

@@ -163,7 +163,16 @@ impl Parsed {
                 _ => Problem::Discard("the attribute occurs twice"),
             });
         }
+        if matches!(raw.kind, kind::MP_REACH | kind::MP_UNREACH) {
+            // The routes that these name are to be known even where their flags are wrong: they are to be withdrawn.
+            self.take_value(raw, encoding)?;
+            return check_flags(raw);
+        }
         check_flags(raw)?;
+        self.take_value(raw, encoding)
+    }
+
+    fn take_value(&mut self, raw: &Raw<'_>, encoding: Encoding) -> Result<(), Problem> {
         let value = raw.value;
         let attributes = &mut self.attributes;
         match raw.kind {
@@ -344,9 +353,6 @@ fn check_flags(raw: &Raw<'_>) -> Result<(), Problem> {
         _ => return Ok(()),
     };
     if raw.flags & (flag::OPTIONAL | flag::TRANSITIVE) == expected {
-        Ok(())
-    } else if matches!(raw.kind, kind::MP_REACH | kind::MP_UNREACH) {
-        // Which routes it names is to be known all the same: only the flags are wrong.
         Ok(())
     } else {
         Err(Problem::Withdraw("the attribute's flags are wrong"))

@@ -33,7 +33,7 @@ pub struct SessionConfig {
     pub graceful_restart: Option<RestartOffer>,
     /// Families for which several paths can be received (RFC 7911).
     pub add_path_receive: FamilySet,
-    /// Families for which several paths can be sent.
+    /// Families for which several paths can be sent. A reflector sends them to its clients; to others there is one.
     pub add_path_send: FamilySet,
     /// Offers messages up to 65535 bytes (RFC 8654).
     pub extended_message: bool,

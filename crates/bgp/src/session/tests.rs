@@ -677,6 +677,10 @@ fn what_both_know_is_agreed_on_and_nothing_else() {
         encoding.four_octet_as && encoding.internal && agreed.route_refresh && agreed.enhanced_route_refresh
     );
     assert!(!encoding.extended_message && !encoding.ipv4_over_ipv6 && encoding.add_path_send.is_empty());
+    // Several paths go one way only: from the side that sends them to the side that asks.
+    let other_way = negotiation::agree(&theirs, &negotiation::offer(&ours)).unwrap();
+    assert_eq!(other_way.encoding.add_path_send, theirs.families);
+    assert!(other_way.encoding.add_path_receive.is_empty());
     // An old speaker: no capability at all.
     let old = Open {
         capabilities: Vec::new(),

@@ -9,18 +9,20 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
+
 use super::{
     NextHopMode, Output, Speaker,
-    out_rib::{GroupKey, OutRib, Outgoing},
+    out_rib::{GroupKey, MAX_PATHS, OutRib, Outgoing, Told},
     peer::{Member, Owed, Peer},
 };
 use crate::{
     attributes::{Attributes, Community},
     best_path::DEFAULT_LOCAL_PREF,
-    family::{Family, FamilySet},
+    family::{Family, FamilySet, Nlri},
     message::{EncodedAttributes, NextHop, RefreshSubtype, RouteRefresh, end_of_rib},
     policy::{Verdict, View},
-    rib::{PeerId, Shared, Slot},
+    rib::{Path, PeerId, Shared, Slot},
     session::ConnectionId,
 };
 
@@ -129,10 +131,10 @@ impl Speaker {
             if key.as_ref() == self.groups.get(&before).map(|group| &group.key) {
                 continue;
             }
-            let told: Vec<_> = self
+            let told: Vec<Nlri> = self
                 .groups
                 .get(&before)
-                .map(|group| group.rib.routes().map(|(prefix, ..)| *prefix).collect())
+                .map(|group| group.rib.routes().map(|(nlri, ..)| *nlri).collect())
                 .unwrap_or_default();
             self.leave(id, family);
             self.join(id, family);
@@ -147,11 +149,10 @@ impl Speaker {
             };
             member.owed = owed;
             let group = self.groups.get(&member.group);
-            let gone = told
+            let gone: Vec<Nlri> = told
                 .into_iter()
-                .filter(|prefix| group.is_none_or(|group| group.rib.get(prefix).is_none()))
-                .map(crate::family::Nlri::from);
-            let gone: Vec<_> = gone.collect();
+                .filter(|nlri| group.is_none_or(|group| !group.rib.has(nlri)))
+                .collect();
             let messages = crate::message::withdraw(&gone, agreed.encoding).concat();
             if !messages.is_empty() {
                 self.outputs.push(Output::Send(id, *connection, messages));
@@ -188,8 +189,16 @@ impl Speaker {
         let mut news = false;
         for slot in listed {
             let prefix = self.tables.of(family).entry(*slot).prefix;
-            let wanted = self.outgoing(&mut group, family, *slot);
-            news |= group.rib.set(prefix, wanted);
+            if group.key.encoding.add_path_send.contains(family) {
+                let wanted = self.outgoing_paths(&mut group, family, *slot);
+                // Who becomes a client, or no longer is one, has another group.
+                let limit = if group.key.client { MAX_PATHS } else { 1 };
+                news |= group.rib.set_all(prefix, wanted, limit);
+            } else {
+                let best = self.tables.of(family).entry(*slot).best().cloned();
+                let wanted = best.and_then(|best| self.outgoing(&mut group, prefix, &best));
+                news |= group.rib.set(Nlri::from(prefix), wanted);
+            }
         }
         if group.made.len() > group.sweep_at {
             group.made.retain(|_, made| Arc::strong_count(made) > 1);
@@ -208,12 +217,35 @@ impl Speaker {
         news
     }
 
-    /// What a group is to be told of a prefix, and who must not hear it.
-    fn outgoing(&mut self, group: &mut Group, family: Family, slot: Slot) -> Option<(Arc<Outgoing>, PeerId)> {
-        let entry = self.tables.of(family).entry(slot);
-        let (source, used) = {
-            let best = entry.best()?;
-            (best.peer, Arc::clone(best.used.as_ref()?))
+    /// What a group is to be told of a prefix where it is told several paths (RFC 7911): all that can be used, the best
+    /// first. Peers for which nothing is reflected need no second path; what has an identifier has the same for them.
+    fn outgoing_paths(&mut self, group: &mut Group, family: Family, slot: Slot) -> Vec<Told> {
+        let reflects = group.key.client && self.config.cluster_id.is_some();
+        let limit = if reflects { MAX_PATHS } else { 1 };
+        let prefix = self.tables.of(family).entry(slot).prefix;
+        let mut told: Vec<Told> = Vec::new();
+        for path in self.usable(family, slot) {
+            let next = self.outgoing(group, prefix, &path);
+            // Of one path that has come by several reflectors, the one that has come the shortest way will do.
+            let known = |next: &Told| told.iter().any(|known| is_same_way(&known.route, &next.route));
+            let next = next.filter(|next| !known(next));
+            told.extend(next);
+            // The best is all there is to be told even if it may not be told.
+            if told.len() == limit || !reflects {
+                break;
+            }
+        }
+        told
+    }
+
+    /// What a group is to be told of a path; `None`: it is not to hear of it.
+    fn outgoing(&mut self, group: &mut Group, prefix: IpNet, path: &Path) -> Option<Told> {
+        let source = path.peer;
+        let used = Arc::clone(path.used.as_ref()?);
+        let told = |route: Arc<Outgoing>| Told {
+            route,
+            source,
+            number: path.number,
         };
         if group.members.len() == 1 && group.members.contains(&source) {
             return None;
@@ -223,7 +255,6 @@ impl Speaker {
             Passage::Open => None,
             Passage::Reflected(originator) => Some(originator),
         };
-        let prefix = entry.prefix;
         let origin = self.origins.get(&prefix).filter(|_| source == PeerId::OWN);
         let via = used
             .next_hop
@@ -255,11 +286,11 @@ impl Speaker {
         };
         let key = (Arc::as_ptr(&carried) as usize, reflection.map(|_| source));
         if let Some(made) = group.made.get(&key) {
-            return Some((Arc::clone(made), source));
+            return Some(told(Arc::clone(made)));
         }
         let made = Arc::new(make(&group.key, carried, reflection, self.config.cluster_id));
         group.made.insert(key, Arc::clone(&made));
-        Some((made, source))
+        Some(told(made))
     }
 
     /// Whether a route may go to a group at all (RFC 4271 9.2.1, RFC 1997, RFC 4456 6).
@@ -331,10 +362,10 @@ impl Speaker {
                 member.owed = Owed::RefreshEnd;
             }
             while out.len() < room && group.rib.has_news(member.cursor) {
-                let told = group
+                let announced = group
                     .rib
                     .next(&mut member.cursor, id, group.key.encoding, &mut out);
-                peer.counters.announced_out += told.announced as u64;
+                peer.counters.announced_out += announced as u64;
             }
             if group.rib.has_news(member.cursor) {
                 is_done = false;
@@ -356,6 +387,15 @@ impl Speaker {
         peer.signalled = !is_done;
         peer.counters.bytes_out += out.len() as u64;
         (!out.is_empty()).then_some((connection, out))
+    }
+}
+
+/// Whether two routes are one path that has gone through different reflectors.
+fn is_same_way(one: &Outgoing, other: &Outgoing) -> bool {
+    one.next_hop == other.next_hop && {
+        let mut attributes = other.attributes.clone();
+        attributes.cluster_list.clone_from(&one.attributes.cluster_list);
+        one.attributes == attributes
     }
 }
 

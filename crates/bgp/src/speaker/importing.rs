@@ -20,7 +20,8 @@ use crate::{
 
 impl Speaker {
     pub(super) fn take_update(&mut self, id: PeerId, update: Update, now: Time) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        // One that came with what ended the session comes too late.
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.up.is_some()) else {
             return;
         };
         peer.counters.updates_in += 1;
@@ -75,7 +76,8 @@ impl Speaker {
         announcement: Announcement,
         now: Time,
     ) {
-        let Some(first) = announcement.nlri.first() else {
+        let is_up = self.peers.get(&id).is_some_and(|peer| peer.up.is_some());
+        let Some(first) = announcement.nlri.first().filter(|_| is_up) else {
             return;
         };
         let family = Family::of(&first.prefix);

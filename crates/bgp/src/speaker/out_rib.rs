@@ -27,19 +27,34 @@ pub(super) struct Outgoing {
     pub(super) next_hop: NextHop,
 }
 
+/// A route as a group is to be told it.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) route: Arc<Outgoing>,
+    /// Who it was learned from.
+    pub(super) source: PeerId,
+    /// The identifier that it was learned with.
+    pub(super) number: u32,
+}
+
 #[derive(Debug)]
 struct OutEntry {
-    prefix: IpNet,
+    /// The prefix, and the path's identifier where peers are told several.
+    nlri: Nlri,
     /// `None`: it is withdrawn, and not all may know.
     route: Option<Arc<Outgoing>>,
     /// Who it was learned from: that peer is not told.
     source: PeerId,
+    /// The identifier that it was learned with.
+    number: u32,
     /// Its place in the log.
     place: usize,
     /// An earlier route of this prefix was learned from somebody else, so `source` may have been told that one.
     changed_hands: bool,
 }
 
+/// Most paths of a prefix that a peer is told.
+pub(super) const MAX_PATHS: usize = 8;
 /// A place in the log without a route any more.
 const HOLE: u32 = u32::MAX;
 /// Most places that are made into messages at once.
@@ -101,34 +116,68 @@ impl OutRib {
         cursor.next < self.log.len()
     }
 
-    /// How many prefixes are announced.
+    /// How many routes are announced: prefixes, or paths where there may be several.
     pub(super) fn announced(&self) -> usize {
         self.announced
     }
 
     /// What is announced.
-    pub(super) fn routes(&self) -> impl Iterator<Item = (&IpNet, &Arc<Outgoing>, PeerId)> {
+    pub(super) fn routes(&self) -> impl Iterator<Item = (&Nlri, &Arc<Outgoing>, PeerId)> {
         self.entries
             .iter()
-            .filter_map(|entry| Some((&entry.prefix, entry.route.as_ref()?, entry.source)))
+            .filter_map(|entry| Some((&entry.nlri, entry.route.as_ref()?, entry.source)))
     }
 
-    /// What is announced for a prefix.
-    pub(super) fn get(&self, prefix: &IpNet) -> Option<(&Arc<Outgoing>, PeerId)> {
-        let slot = self.find(prefix)?;
-        let entry = &self.entries[slot as usize];
-        Some((entry.route.as_ref()?, entry.source))
+    /// Whether a route is announced.
+    pub(super) fn has(&self, nlri: &Nlri) -> bool {
+        self.find(nlri)
+            .is_some_and(|slot| self.entries[slot as usize].route.is_some())
     }
 
-    fn find(&self, prefix: &IpNet) -> Option<u32> {
-        let hash = self.hasher.hash_one(prefix);
-        let same = |slot: &u32| self.entries[*slot as usize].prefix == *prefix;
+    fn find(&self, nlri: &Nlri) -> Option<u32> {
+        let hash = self.hasher.hash_one(nlri);
+        let same = |slot: &u32| self.entries[*slot as usize].nlri == *nlri;
         self.index.find(hash, same).copied()
     }
 
+    /// Announces the paths of a prefix, and withdraws others, to peers that are told several (RFC 7911). A path keeps its
+    /// identifier for as long as it is announced; one that goes leaves its own to one that comes. There are never more
+    /// than `limit`. Whether that is news.
+    pub(super) fn set_all(&mut self, prefix: IpNet, wanted: Vec<Told>, limit: usize) -> bool {
+        let identifiers = 1..=u32::try_from(limit).unwrap_or(u32::MAX);
+        let nlri = |identifier| Nlri {
+            prefix,
+            path_id: Some(identifier),
+        };
+        let mut wanted: Vec<Option<Told>> = wanted.into_iter().take(limit).map(Some).collect();
+        let mut free = Vec::new();
+        let mut news = false;
+        for identifier in identifiers {
+            let entry = self
+                .find(&nlri(identifier))
+                .map(|slot| &self.entries[slot as usize]);
+            let kept = entry.filter(|entry| entry.route.is_some()).and_then(|entry| {
+                let is_it = |told: &&mut Option<Told>| {
+                    told.as_ref()
+                        .is_some_and(|told| (told.source, told.number) == (entry.source, entry.number))
+                };
+                wanted.iter_mut().find(is_it).and_then(Option::take)
+            });
+            match kept {
+                Some(told) => news |= self.set(nlri(identifier), Some(told)),
+                None => free.push(identifier),
+            }
+        }
+        let mut coming = wanted.into_iter().flatten();
+        for identifier in free {
+            news |= self.set(nlri(identifier), coming.next());
+        }
+        news
+    }
+
     /// Announces a route, or withdraws it. Whether that is news.
-    pub(super) fn set(&mut self, prefix: IpNet, wanted: Option<(Arc<Outgoing>, PeerId)>) -> bool {
-        match (self.find(&prefix), wanted) {
+    pub(super) fn set(&mut self, nlri: Nlri, wanted: Option<Told>) -> bool {
+        match (self.find(&nlri), wanted) {
             (None, None) => false,
             (Some(slot), None) => {
                 let entry = &mut self.entries[slot as usize];
@@ -139,12 +188,20 @@ impl OutRib {
                 self.append(slot);
                 true
             }
-            (Some(slot), Some((route, source))) => {
+            (
+                Some(slot),
+                Some(Told {
+                    route,
+                    source,
+                    number,
+                }),
+            ) => {
                 let entry = &mut self.entries[slot as usize];
                 let is_same = entry
                     .route
                     .as_ref()
                     .is_some_and(|found| Arc::ptr_eq(found, &route) && entry.source == source);
+                entry.number = number;
                 if is_same {
                     return false;
                 }
@@ -155,11 +212,19 @@ impl OutRib {
                 self.append(slot);
                 true
             }
-            (None, Some((route, source))) => {
+            (
+                None,
+                Some(Told {
+                    route,
+                    source,
+                    number,
+                }),
+            ) => {
                 let entry = OutEntry {
-                    prefix,
+                    nlri,
                     route: Some(route),
                     source,
+                    number,
                     place: usize::MAX,
                     changed_hands: false,
                 };
@@ -171,7 +236,7 @@ impl OutRib {
                     u32::try_from(self.entries.len() - 1).unwrap_or(HOLE)
                 };
                 let (entries, hasher) = (&self.entries, &self.hasher);
-                let hash = |slot: &u32| hasher.hash_one(entries[*slot as usize].prefix);
+                let hash = |slot: &u32| hasher.hash_one(entries[*slot as usize].nlri);
                 self.index.insert_unique(hash(&slot), slot, hash);
                 self.announced += 1;
                 self.append(slot);
@@ -217,7 +282,7 @@ impl OutRib {
             }
             let entry = &mut self.entries[slot as usize];
             if entry.route.is_none() && place < told {
-                let hash = self.hasher.hash_one(entry.prefix);
+                let hash = self.hasher.hash_one(entry.nlri);
                 if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
                     found.remove();
                     self.free.push(slot);
@@ -238,14 +303,14 @@ impl OutRib {
         }
     }
 
-    /// The next messages for a peer, and how far they take it. The same stretch is made into messages once.
+    /// The next messages for a peer, and how many routes they announce; its place is after them then. The same stretch is made into messages once.
     pub(super) fn next(
         &mut self,
         cursor: &mut Cursor,
         peer: PeerId,
         encoding: Encoding,
         out: &mut Vec<u8>,
-    ) -> Told {
+    ) -> usize {
         let from = cursor.next;
         // Later than all withdrawals of the stretch or not: only then it matters.
         let joined = if cursor.joined > from { cursor.joined } else { 0 };
@@ -262,17 +327,17 @@ impl OutRib {
             chunk
         };
         cursor.next = chunk.to;
-        let mut told = Told::default();
+        let mut announced = 0;
         out.extend_from_slice(&chunk.withdrawals);
         for part in &chunk.parts {
             if part.source == peer {
                 out.extend_from_slice(&part.withdrawals);
             } else {
                 out.extend_from_slice(&part.announcements);
-                told.announced += part.prefixes;
+                announced += part.prefixes;
             }
         }
-        told
+        announced
     }
 
     fn encode(&self, from: usize, joined: usize, encoding: Encoding) -> Chunk {
@@ -286,7 +351,7 @@ impl OutRib {
                 continue;
             }
             let entry = &self.entries[*slot as usize];
-            let nlri = Nlri::from(entry.prefix);
+            let nlri = entry.nlri;
             let Some(route) = &entry.route else {
                 if from + place >= joined {
                     withdrawn.push(nlri);
@@ -343,12 +408,6 @@ struct Lot<'a> {
     changed: Vec<Nlri>,
 }
 
-/// What a peer was told.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Told {
-    pub(super) announced: usize,
-}
-
 /// What sets one group apart from another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct GroupKey {
@@ -360,3 +419,6 @@ pub(super) struct GroupKey {
     pub(super) own_address: std::net::IpAddr,
     pub(super) policy: Option<Arc<crate::policy::Policy>>,
 }
+
+#[cfg(test)]
+mod tests;

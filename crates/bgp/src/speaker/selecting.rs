@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{Speaker, peer::Peer};
 use crate::{
-    best_path::{Candidate, Source, select},
+    best_path::{Candidate, Source, order, select},
     family::Family,
     rib::{Path, PeerId, Shared, Slot},
 };
@@ -65,6 +65,22 @@ impl Speaker {
             u8::try_from(sharing).unwrap_or(u8::MAX)
         };
         self.tables.of_mut(family).entry_mut(slot).sharing = sharing;
+    }
+
+    /// The paths to a prefix that can be used, the better first.
+    pub(super) fn usable(&self, family: Family, slot: Slot) -> Vec<Path> {
+        let paths = self.tables.of(family).entry(slot).paths();
+        if let [path] = paths {
+            return self.cost(path).map(|_| path.clone()).into_iter().collect();
+        }
+        let candidates = paths
+            .iter()
+            .filter_map(|path| Some((path, self.candidate(path)?)));
+        let (paths, candidates): (Vec<&Path>, Vec<_>) = candidates.unzip();
+        order(&candidates)
+            .into_iter()
+            .map(|place| paths[place].clone())
+            .collect()
     }
 
     /// What it costs to get to a path's next hop; `None` if it cannot be used.

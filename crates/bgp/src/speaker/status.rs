@@ -46,7 +46,7 @@ pub struct FamilyStatus {
     pub received: usize,
     /// Those of them that policy, or a loop, has refused.
     pub refused: usize,
-    /// Prefixes that it is told, or about to be told.
+    /// Prefixes that it is told, or about to be told; paths, where it is told several.
     pub announced: usize,
     /// It has sent all its routes.
     pub end_of_rib: bool,
@@ -134,7 +134,8 @@ impl Speaker {
         tables.flat_map(|table| table.entries().flat_map(views))
     }
 
-    /// What a peer has been told or is about to be told: prefix, attributes, next hop.
+    /// What a peer has been told or is about to be told: prefix, attributes, next hop. A prefix comes as often as it is
+    /// told several paths.
     pub fn announced(&self, id: PeerId) -> Vec<(IpNet, &Attributes, IpAddr)> {
         let Some(peer) = self.peers.get(&id) else {
             return Vec::new();
@@ -146,10 +147,12 @@ impl Speaker {
         let routes = groups.flat_map(|group| group.rib.routes());
         let mut all: Vec<_> = routes
             .filter(|(_, _, source)| *source != id)
-            .map(|(prefix, route, _)| (*prefix, &route.attributes, route.next_hop.address))
+            .map(|(nlri, route, _)| (*nlri, &route.attributes, route.next_hop.address))
             .collect();
-        all.sort_unstable_by_key(|(prefix, ..)| *prefix);
-        all
+        all.sort_unstable_by_key(|(nlri, ..)| *nlri);
+        all.into_iter()
+            .map(|(nlri, attributes, next_hop)| (nlri.prefix, attributes, next_hop))
+            .collect()
     }
 }
 

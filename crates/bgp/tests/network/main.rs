@@ -3,10 +3,14 @@
 
 mod simulation;
 
-use std::{collections::BTreeSet, net::Ipv4Addr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use ipnet::IpNet;
-use simulation::{MS, Network, Node};
+use simulation::{MS, Network, Node, address};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -23,6 +27,7 @@ fn node(asn: u32, neighbours: impl IntoIterator<Item = usize>) -> Node {
         neighbours: neighbours.into_iter().map(|other| (other, false)).collect(),
         passive: BTreeSet::new(),
         routes: BTreeSet::new(),
+        several: false,
     }
 }
 
@@ -49,6 +54,14 @@ fn reflected(count: usize) -> Vec<Node> {
         } else {
             node.neighbours.retain(|(other, _)| *other < 2);
         }
+    }
+    nodes
+}
+
+/// The same with nodes that send several paths where they can.
+fn several(mut nodes: Vec<Node>) -> Vec<Node> {
+    for node in &mut nodes {
+        node.several = true;
     }
     nodes
 }
@@ -85,7 +98,13 @@ fn assert_complete(network: &Network, seed: u64) {
 #[test]
 fn all_topologies_converge_within_a_second_of_simulated_time() {
     for seed in 0..200 {
-        for nodes in [mesh(5), reflected(6), row(4)] {
+        for nodes in [
+            mesh(5),
+            reflected(6),
+            row(4),
+            several(mesh(5)),
+            several(reflected(6)),
+        ] {
             let mut network = Network::new(nodes, seed);
             network.run(3 * SECOND);
             assert_complete(&network, seed);
@@ -103,6 +122,7 @@ fn whatever_happens_they_agree_in_the_end() {
             _ => row(4),
         };
         let count = nodes.len() as u64;
+        let nodes = if seed % 2 == 0 { nodes } else { several(nodes) };
         let mut network = Network::new(nodes, seed);
         for _ in 0..30 {
             let pick = |network: &mut Network| usize::try_from(network.random(count)).expect("small");
@@ -151,7 +171,10 @@ fn whatever_happens_they_agree_in_the_end() {
 #[test]
 fn a_restart_loses_no_route_anywhere() {
     for seed in 0..150 {
-        for (shape, nodes) in [mesh(4), reflected(6)].into_iter().enumerate() {
+        for (shape, nodes) in [mesh(4), reflected(6), several(reflected(6))]
+            .into_iter()
+            .enumerate()
+        {
             let mut network = Network::new(nodes, seed);
             network.run(5 * SECOND);
             network.lost.clear();
@@ -251,4 +274,144 @@ fn own_blocks_are_known_a_second_after_the_start_even_with_many_dead_peers() {
         network.learned(1),
         BTreeSet::from([prefix(0, 0), prefix(0, 1), prefix(2, 0), prefix(2, 1)])
     );
+}
+
+/// A prefix that several nodes have.
+fn shared() -> IpNet {
+    "192.168.250.0/26".parse().expect("a prefix")
+}
+
+/// The ways that a client is to know: by each reflector to each node that has the prefix.
+fn assert_all_ways(network: &Network, client: usize, owners: &[usize], seed: u64) {
+    let ways = network.ways(client, &shared());
+    let found: BTreeSet<(usize, IpAddr)> = ways.iter().map(|(by, _, to)| (*by, *to)).collect();
+    let own = |owner: &&usize| **owner != client;
+    let wanted: BTreeSet<(usize, IpAddr)> = (owners.iter().filter(own))
+        .flat_map(|owner| [0, 1].map(|reflector| (reflector, IpAddr::V4(address(*owner)))))
+        .collect();
+    assert_eq!(
+        found,
+        wanted,
+        "seed {seed}, client {client}: {:#?}",
+        network.describe()
+    );
+    let identifiers: BTreeSet<(usize, u32)> = ways.iter().map(|(by, number, _)| (*by, *number)).collect();
+    assert_eq!(
+        identifiers.len(),
+        found.len(),
+        "seed {seed}, client {client}: {ways:?}"
+    );
+}
+
+#[test]
+fn clients_of_reflectors_know_every_way_and_one_that_goes_leaves_the_others_alone() {
+    for seed in 0..100 {
+        let mut nodes = several(reflected(6));
+        for owner in [2, 3, 4] {
+            nodes[owner].routes.insert(shared());
+        }
+        let mut network = Network::new(nodes, seed);
+        network.run(5 * SECOND);
+        assert_all_ways(&network, 5, &[2, 3, 4], seed);
+        // An owner is not told its own, and knows the others.
+        assert_all_ways(&network, 2, &[2, 3, 4], seed);
+        let before = network.ways(5, &shared());
+        network.lost.clear();
+        network.set_route(3, shared(), false);
+        network.run(SECOND);
+        assert_all_ways(&network, 5, &[2, 4], seed);
+        assert!(
+            network.ways(5, &shared()).is_subset(&before),
+            "seed {seed}: others have changed"
+        );
+        // One that leaves takes its way along; one that pauses does not.
+        network.leave(4);
+        network.run(SECOND);
+        assert_all_ways(&network, 5, &[2], seed);
+        network.set_route(3, shared(), true);
+        network.kill(2, false);
+        network.run(SECOND);
+        assert_all_ways(&network, 5, &[2, 3], seed);
+        network.start(2, true);
+        network.run(5 * SECOND);
+        assert_all_ways(&network, 5, &[2, 3], seed);
+        let lost: Vec<_> = network
+            .lost
+            .iter()
+            .filter(|(node, prefix)| *node == 5 && *prefix == shared())
+            .collect();
+        assert!(lost.is_empty(), "seed {seed}: {lost:?}");
+    }
+}
+
+#[test]
+fn clients_know_every_way_after_whatever_has_happened() {
+    for seed in 0..200 {
+        let mut network = Network::new(several(reflected(7)), seed);
+        for _ in 0..25 {
+            let pick = usize::try_from(network.random(7)).expect("small");
+            match network.random(6) {
+                0 if network.speakers[pick].is_some() => {
+                    let silently = network.random(4) == 0;
+                    network.kill(pick, silently);
+                }
+                0 | 1 if network.speakers[pick].is_none() => network.start(pick, true),
+                2 => {
+                    let other = usize::try_from(network.random(2)).expect("small");
+                    network.break_connections(pick, other, seed % 2 == 0);
+                }
+                _ if pick > 1 => {
+                    let there = network.random(2) == 0;
+                    network.set_route(pick, shared(), there);
+                }
+                _ => {}
+            }
+            let pause = network.random(5000);
+            network.run(MS * u32::try_from(pause).expect("small"));
+        }
+        for this in 0..network.nodes.len() {
+            if network.speakers[this].is_none() {
+                network.start(this, true);
+            }
+        }
+        network.run(400 * SECOND);
+        let owners: Vec<usize> = (2..7)
+            .filter(|node| network.nodes[*node].routes.contains(&shared()))
+            .collect();
+        for client in 2..7 {
+            assert_all_ways(&network, client, &owners, seed);
+        }
+    }
+}
+
+#[test]
+fn who_becomes_a_reflector_tells_every_way_without_a_new_session() {
+    for seed in 0..50 {
+        let mut nodes: Vec<Node> = (0..5).map(|_| node(64_512, [0])).collect();
+        nodes[0] = node(64_512, 1..5);
+        for owner in [1, 2] {
+            nodes[owner].routes.insert(shared());
+        }
+        let mut network = Network::new(several(nodes), seed);
+        network.run(5 * SECOND);
+        let hops = |network: &Network, node: usize| -> Vec<IpAddr> {
+            let mut hops: Vec<IpAddr> = (network.ways(node, &shared()).iter())
+                .map(|(_, _, to)| *to)
+                .collect();
+            hops.sort();
+            hops
+        };
+        let both = [1, 2].map(|owner| IpAddr::V4(address(owner)));
+        for _ in 0..2 {
+            assert!(hops(&network, 3).is_empty(), "seed {seed}: nobody reflects");
+            network.set_reflector(0, Some(Ipv4Addr::new(244, 0, 0, 1)));
+            network.run(SECOND);
+            assert_eq!(hops(&network, 3), both, "seed {seed}: {:#?}", network.describe());
+            assert_eq!(hops(&network, 4), both, "seed {seed}");
+            assert_eq!(hops(&network, 1), both[1..], "seed {seed}: one's own is not told");
+            network.set_reflector(0, None);
+            network.run(SECOND);
+        }
+        assert_eq!(network.ups(0, 3), 1, "seed {seed}");
+    }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Node {
     pub(crate) neighbours: Vec<(usize, bool)>,
     pub(crate) passive: BTreeSet<usize>,
     pub(crate) routes: BTreeSet<IpNet>,
+    /// Offers to send several paths.
+    pub(crate) several: bool,
 }
 
 #[derive(Debug)]
@@ -224,6 +226,32 @@ impl Network {
             speaker.set_own_route(prefix, there.then(origination));
         }
         self.after(node);
+    }
+
+    /// A node begins to reflect for all its neighbours, or ends to.
+    pub(crate) fn set_reflector(&mut self, node: usize, cluster: Option<Ipv4Addr>) {
+        self.nodes[node].cluster = cluster;
+        for (_, client) in &mut self.nodes[node].neighbours {
+            *client = cluster.is_some();
+        }
+        let this = self.nodes[node].clone();
+        let Some(speaker) = &mut self.speakers[node] else {
+            return;
+        };
+        speaker.set_identity(address(node), cluster);
+        for (other, client) in &this.neighbours {
+            let config = peer_config(&this, node, *other, self.nodes[*other].asn, *client, false);
+            speaker.set_peer(peer(*other), config, 1, self.now);
+        }
+        self.after(node);
+    }
+
+    /// How often a session of a node has come up.
+    pub(crate) fn ups(&self, node: usize, other: usize) -> u64 {
+        let status = self.speakers[node]
+            .as_ref()
+            .and_then(|speaker| speaker.peer(peer(other)));
+        status.map_or(0, |status| status.counters.ups)
     }
 
     /// Lets time pass.
@@ -444,6 +472,20 @@ impl Network {
         used.map(|route| route.prefix).collect()
     }
 
+    /// The ways that a node knows to a prefix: from whom, with which identifier, to which next hop.
+    pub(crate) fn ways(&self, node: usize, prefix: &IpNet) -> BTreeSet<(usize, u32, IpAddr)> {
+        let paths = self.speakers[node]
+            .iter()
+            .flat_map(|speaker| speaker.paths(prefix));
+        paths
+            .filter(|path| !path.refused)
+            .filter_map(|path| {
+                let next_hop = path.next_hop?.address;
+                Some((path.peer?.0 as usize, path.path_id, next_hop))
+            })
+            .collect()
+    }
+
     /// Everything that helps to see what went wrong.
     pub(crate) fn describe(&self) -> Vec<String> {
         let mut text = self.log.clone();
@@ -514,7 +556,11 @@ fn peer_config(
                 notification: true,
             }),
             add_path_receive: families,
-            add_path_send: bgp::FamilySet::EMPTY,
+            add_path_send: if this.several && peer_as == this.asn {
+                families
+            } else {
+                bgp::FamilySet::EMPTY
+            },
             extended_message: true,
             ipv4_over_ipv6: false,
             waits: Waits::default(),

@@ -33,15 +33,10 @@ impl Search<'_, '_> {
     ) -> Result<bool, AccessError> {
         let (limit, explicit) = self.limit()?;
         while found.missing > 0 {
-            if u32::try_from(blocks).is_ok_and(|blocks| blocks >= limit) || blocks > u32::MAX as usize {
-                let node = self.owner.name().to_owned();
-                found.reasons.push(ShortReason::BlockLimit { node, limit });
-                return Ok(!explicit);
-            }
-            if !self.operation.config()?.auto_allocate_blocks {
-                let node = self.owner.name().to_owned();
-                found.reasons.push(ShortReason::AutoAllocateOff { node });
-                return Ok(false);
+            if let Some(reason) = self.forbidden(blocks, limit)? {
+                let goes_on = matches!(reason, ShortReason::BlockLimit { .. }) && !explicit;
+                found.reasons.push(reason);
+                return Ok(goes_on);
             }
             let Some(stored) = self.new_block(found)? else {
                 return Ok(true);
@@ -50,6 +45,28 @@ impl Search<'_, '_> {
             self.take(stored, found)?;
         }
         Ok(true)
+    }
+
+    /// What forbids the owner, who has `blocks`, another one.
+    fn forbidden(&self, blocks: usize, limit: u32) -> Result<Option<ShortReason>, AccessError> {
+        let node = || self.owner.name().to_owned();
+        if u32::try_from(blocks).is_ok_and(|blocks| blocks >= limit) || blocks > u32::MAX as usize {
+            return Ok(Some(ShortReason::BlockLimit { node: node(), limit }));
+        }
+        let is_off = !self.operation.config()?.auto_allocate_blocks;
+        Ok(is_off.then(|| ShortReason::AutoAllocateOff { node: node() }))
+    }
+
+    /// Claims the first free block and takes nothing from it. `Err`: what forbids it. `blocks` is how many the owner has.
+    pub(crate) fn claim_free_block(
+        &self,
+        blocks: usize,
+    ) -> Result<Result<Option<IpNet>, ShortReason>, AccessError> {
+        if let Some(reason) = self.forbidden(blocks, self.limit()?.0)? {
+            return Ok(Err(reason));
+        }
+        let claimed = self.free_block(&mut Found::nothing(0))?;
+        Ok(Ok(claimed.map(|stored| stored.value.cidr)))
     }
 
     fn new_block(&self, found: &mut Found) -> Result<Option<Stored<IpamBlock>>, AccessError> {

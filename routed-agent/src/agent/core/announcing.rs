@@ -41,8 +41,8 @@ impl Core {
         for prefix in self.service_prefixes() {
             add(prefix, class::SERVICE);
         }
-        for address in self.snapshot.borrowed_by(&self.start.node) {
-            add(IpNet::from(address), class::BORROWED);
+        for address in self.borrowed.values().flatten() {
+            add(IpNet::from(*address), class::BORROWED);
         }
         let gone: Vec<IpNet> = self
             .own_routes

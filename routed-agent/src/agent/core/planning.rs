@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From what is known to what should be, and what of it has changed.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use bgp::speaker::NextHopState;
 use ipnet::IpNet;
+use model::{AffinityState, prefix};
 
-use super::Core;
+use super::{Core, recording::Selected};
 use crate::{
     dataplane::Command,
     encapsulation::Encapsulation,
@@ -15,6 +20,35 @@ use crate::{
     planner::{Choices, Planner},
     snapshot::Snapshot,
 };
+
+/// What of a map is inside a prefix, or is it.
+fn within<'m, V>(
+    map: &'m BTreeMap<IpNet, V>,
+    prefix: &IpNet,
+) -> impl Iterator<Item = (&'m IpNet, &'m V)> + use<'m, V> {
+    let last = IpNet::from(prefix.broadcast());
+    map.range(*prefix..=last)
+}
+
+/// Replaces what of a map is inside a prefix, or is it; what it had and has there.
+fn replace_within<V>(
+    map: &mut BTreeMap<IpNet, V>,
+    prefix: &IpNet,
+    values: BTreeMap<IpNet, V>,
+) -> BTreeSet<IpNet> {
+    let mut concerned: BTreeSet<IpNet> = within(map, prefix).map(|(inside, _)| *inside).collect();
+    for inside in &concerned {
+        map.remove(inside);
+    }
+    concerned.extend(values.keys());
+    map.extend(values);
+    concerned
+}
+
+/// The blocks of this node, as policies know them.
+pub(super) fn own_blocks(snapshot: &Snapshot, node: &str) -> Vec<(IpNet, AffinityState)> {
+    snapshot.blocks_of(node).collect()
+}
 
 impl Core {
     pub(in crate::agent) fn planner<'a>(
@@ -39,18 +73,19 @@ impl Core {
         let planner = Self::planner(&snapshot, &facts, &choices);
         let fixtures = planner.fixtures();
         if *self.fixtures != fixtures || !self.begun {
-            self.fixtures = Arc::new(fixtures);
+            let before = std::mem::replace(&mut self.fixtures, Arc::new(fixtures));
+            self.note_fixtures(&before, &Arc::clone(&self.fixtures));
             self.commands.push(Command::Fixtures(Arc::clone(&self.fixtures)));
         }
         self.set_peers();
         self.write_mtu(planner.container_mtu(&self.fixtures));
         let (mut routes, refused) = planner.store_routes();
         routes.extend(self.gateway_routes(&planner));
-        if self.store_routes != routes || !self.begun {
-            self.store_routes.clone_from(&routes);
-            self.commands.push(Command::StoreRoutes(routes));
-        }
-        self.refused = refused;
+        let mut changes: BTreeMap<_, _> = self.store_routes.keys().map(|prefix| (*prefix, None)).collect();
+        changes.extend(routes.into_iter().map(|(prefix, route)| (prefix, Some(route))));
+        self.change_store_routes(changes);
+        self.store_refused = refused;
+        self.borrowed = snapshot.borrowed_by(&self.start.node).collect();
         self.speaker.set_own_addresses(facts.own_addresses());
         let next_hops: Vec<IpAddr> = self.speaker.next_hops().map(|(address, _)| *address).collect();
         for address in next_hops {
@@ -68,6 +103,7 @@ impl Core {
             .chain(self.bgp_routes.keys().copied().collect::<Vec<_>>())
             .collect();
         self.plan_bgp(&all);
+        self.note_refusals();
         if !self.begun
             && snapshot
                 .nodes
@@ -80,6 +116,81 @@ impl Core {
             if !self.restarted {
                 self.set_complete();
             }
+        }
+    }
+
+    /// What follows from other owners or addresses of these blocks, and from other containers.
+    pub(in crate::agent) fn plan_blocks(&mut self, changed: BTreeSet<IpNet>) {
+        let Some(facts) = self.facts.clone() else { return };
+        let snapshot = Arc::clone(&self.snapshot);
+        let choices = self.choices.clone();
+        let planner = Self::planner(&snapshot, &facts, &choices);
+        let node = self.start.node.clone();
+        let containers = planner.container_routes();
+        let is_gone = |prefix: &IpNet, route: &PlannedRoute| {
+            route.origin == RouteOrigin::Container && !containers.contains_key(prefix)
+        };
+        let gone = self
+            .store_routes
+            .iter()
+            .filter(|(prefix, route)| is_gone(prefix, route));
+        let mut changes: BTreeMap<IpNet, Option<PlannedRoute>> =
+            gone.map(|(prefix, _)| (*prefix, None)).collect();
+        // Where a container was, its block may say something else.
+        let mut blocks = changed;
+        blocks.extend(changes.keys().filter_map(|prefix| snapshot.block_around(prefix)));
+        let mut learned = BTreeSet::new();
+        let of_block = |origin: RouteOrigin| matches!(origin, RouteOrigin::OwnBlock | RouteOrigin::Store);
+        for block in &blocks {
+            let (routes, refused) = planner.block_routes(block);
+            let before = within(&self.store_routes, block).filter(|(_, route)| of_block(route.origin));
+            changes.extend(before.map(|(prefix, _)| (*prefix, None)));
+            changes.extend(routes.into_iter().map(|(prefix, route)| (prefix, Some(route))));
+            let told = replace_within(&mut self.store_refused, block, refused);
+            for prefix in &told {
+                self.note_refusal(prefix);
+            }
+            match snapshot.borrowed_in(block, &node) {
+                none if none.is_empty() => drop(self.borrowed.remove(block)),
+                addresses => drop(self.borrowed.insert(*block, addresses)),
+            }
+            // What peers say of the block and of addresses in it may now be judged in another way.
+            learned.insert(*block);
+            learned.extend(within(&self.bgp_routes, block).map(|(prefix, _)| *prefix));
+            learned.extend(within(&self.bgp_refused, block).map(|(prefix, _)| *prefix));
+            let addresses = (0..prefix::block_size(block).unwrap_or(0))
+                .map_while(|ordinal| prefix::ordinal_to_address(block, ordinal));
+            learned.extend(addresses.map(IpNet::from));
+        }
+        changes.extend(
+            containers
+                .into_iter()
+                .map(|(prefix, route)| (prefix, Some(route))),
+        );
+        self.change_store_routes(changes);
+        if self.told_blocks != own_blocks(&snapshot, &node) {
+            // What is announced of own blocks, and of addresses in them, is each peer's policy.
+            self.set_peers();
+        }
+        self.originate();
+        let learned: Vec<IpNet> = learned.into_iter().collect();
+        self.plan_bgp(&learned);
+    }
+
+    /// Takes in routes of the store that may be others than before.
+    fn change_store_routes(&mut self, changes: BTreeMap<IpNet, Option<PlannedRoute>>) {
+        let is_new =
+            |(prefix, route): &(IpNet, Option<PlannedRoute>)| self.store_routes.get(prefix) != route.as_ref();
+        let changes: Vec<_> = changes.into_iter().filter(is_new).collect();
+        for (prefix, route) in &changes {
+            let before = match route {
+                Some(route) => self.store_routes.insert(*prefix, route.clone()),
+                None => self.store_routes.remove(prefix),
+            };
+            self.note_route(prefix, before.as_ref(), route.as_ref(), (None, None));
+        }
+        if !changes.is_empty() || !self.begun {
+            self.commands.push(Command::StoreRoutes(changes));
         }
     }
 
@@ -111,18 +222,6 @@ impl Core {
         }
     }
 
-    pub(in crate::agent) fn write_mtu(&mut self, mtu: Option<u32>) {
-        let Some(mtu) = mtu else { return };
-        let path = self.start.state_dir.join("mtu");
-        let text = format!("{mtu}");
-        if std::fs::read_to_string(&path).is_ok_and(|found| found.trim() == text) {
-            return;
-        }
-        if let Err(problem) = crate::start::write_file(&path, text.as_bytes(), 0o644) {
-            self.failures.insert("MTU file".into(), format!("{problem:#}"));
-        }
-    }
-
     pub(in crate::agent) fn resolve(&mut self, address: IpAddr, facts: &Facts) {
         let hops = facts.resolve(address);
         let device = hops
@@ -146,23 +245,25 @@ impl Core {
         let planner = Self::planner(&snapshot, &facts, &choices);
         let mut changes: Vec<(IpNet, Option<PlannedRoute>)> = Vec::new();
         for prefix in prefixes {
-            let planned = planner.bgp_route(prefix, &self.speaker.selected(prefix));
+            let selected = self.speaker.selected(prefix);
+            let planned = planner.bgp_route(prefix, &selected);
+            let now = Selected::of(&selected);
+            let (peer, cause) = self.note_selection(prefix, now);
             match planned {
                 Some(Ok(route)) => {
-                    self.refused.remove(prefix);
+                    self.clear_refusal(prefix);
                     if self.bgp_routes.get(prefix) != Some(&route) {
-                        self.bgp_routes.insert(*prefix, route.clone());
+                        let before = self.bgp_routes.insert(*prefix, route.clone());
+                        self.note_route(prefix, before.as_ref(), Some(&route), (peer, None));
                         changes.push((*prefix, Some(route)));
                     }
                     continue;
                 }
-                Some(Err(refusal)) => {
-                    tracing::warn!(target: "agent", code = refusal.code, "{}", refusal.text);
-                    self.refused.insert(*prefix, refusal);
-                }
-                None => {}
+                Some(Err(refusal)) => self.refuse(prefix, refusal),
+                None => self.clear_refusal(prefix),
             }
-            if self.bgp_routes.remove(prefix).is_some() {
+            if let Some(before) = self.bgp_routes.remove(prefix) {
+                self.note_route(prefix, Some(&before), None, (peer, cause.as_ref()));
                 changes.push((*prefix, None));
             }
         }

@@ -18,7 +18,7 @@ use bgp::{
 };
 use model::{BgpConfiguration, bgp_configuration::BgpConfigurationSpec};
 
-use super::{Core, SocketOrder};
+use super::{Core, SocketOrder, planning::own_blocks};
 use crate::{
     agent::peers::{self, Common, PolicyPair},
     configuration::{
@@ -26,6 +26,7 @@ use crate::{
         words::{Backend, ExternalExport},
     },
     export_policy::{self, Exports},
+    journal::Change,
     peering::{self, DEFAULT_RESTART, Password, Peer, PeerKind},
 };
 
@@ -91,6 +92,7 @@ impl Core {
         let cluster_id = own.and_then(|bgp| bgp.route_reflector_cluster_id.as_ref()?.parse().ok());
         self.speaker.set_identity(common.identifier, cluster_id);
         let wanted = self.wanted_peers();
+        self.told_blocks = own_blocks(&self.snapshot, &self.start.node);
         self.policies.clear();
         let now = self.now();
         let names: BTreeSet<&str> = wanted.iter().map(|peer| peer.name.as_str()).collect();
@@ -101,33 +103,28 @@ impl Core {
             .map(|(name, id)| (name.clone(), *id))
             .collect();
         for (name, id) in gone {
+            self.note_session(id, Change::Withdrawn, "not wanted any more".to_owned());
             self.ids.remove(&name);
             self.peers.remove(&id);
             self.speaker.remove_peer(id, now);
             self.orders.push(SocketOrder::Gone(id));
-            self.note("session", format!("{name}: not wanted any more"));
         }
         for peer in wanted {
-            let id = if let Some(id) = self.ids.get(&peer.name) {
-                *id
-            } else {
+            let known = self.ids.get(&peer.name).copied();
+            let id = known.unwrap_or_else(|| {
                 self.next_id += 1;
-                let id = PeerId(self.next_id);
-                self.ids.insert(peer.name.clone(), id);
-                self.note(
-                    "session",
-                    format!(
-                        "{}: {} AS {}: {}",
-                        peer.name, peer.address, peer.peer_as, peer.reason
-                    ),
-                );
-                id
-            };
+                PeerId(self.next_id)
+            });
+            self.ids.insert(peer.name.clone(), id);
             let policies = self.policies_of(&peer);
             self.orders.push(SocketOrder::Peer(id, peers::socket(&peer)));
             let config = peers::config(&peer, &common, policies);
             let seed = self.next_random();
+            let text = format!("{} AS {}: {}", peer.address, peer.peer_as, peer.reason);
             self.peers.insert(id, peer);
+            if known.is_none() {
+                self.note_session(id, Change::Added, text);
+            }
             self.speaker.set_peer(id, config, seed, now);
         }
     }

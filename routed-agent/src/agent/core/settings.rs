@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the configuration makes of the agent.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use bgp::policy::Glob;
+use ipam::Family;
 use model::bgp_configuration::BindMode;
 
 use super::Core;
@@ -14,10 +18,12 @@ use crate::{
         words::{Backend, CrossSubnetTest, Severity},
     },
     dataplane::{Habits, Ownership},
+    journal::Limits,
     nftables::Firewall,
     planner::Choices,
     snapshot::Snapshot,
     start::Start,
+    upkeep::Orders,
 };
 
 impl Core {
@@ -49,6 +55,24 @@ impl Core {
         Habits {
             refresh: *self.configuration.route_refresh_interval,
             ignored: ignored.map(Glob).collect(),
+        }
+    }
+
+    /// What upkeep has to do: nothing while this node is not registered, or the store is away.
+    pub(in crate::agent) fn upkeep_orders(&self) -> Orders {
+        let has_address = |v6| self.snapshot.node_address(&self.start.node, v6).is_some();
+        let families = [(Family::V4, false), (Family::V6, true)];
+        let families = families.into_iter().filter(|(_, v6)| has_address(*v6));
+        let pause = |every: Duration| Some(every).filter(|every| !every.is_zero());
+        Orders {
+            families: if self.store_problem.is_none() {
+                families.map(|(family, _)| family).collect()
+            } else {
+                Vec::new()
+            },
+            blocks: pause(*self.configuration.claim_ahead_interval),
+            collection: pause(*self.configuration.collection_interval),
+            runtimes: self.configuration.container_runtimes.to_vec(),
         }
     }
 
@@ -104,6 +128,7 @@ impl Core {
             felix: level(*configuration.log_severity_file),
             bird: level(*configuration.bgp_log_severity),
         });
+        self.recording.set_limits(limits(configuration));
     }
 }
 
@@ -133,10 +158,8 @@ pub(super) fn resolution(start: &Start, snapshot: &Snapshot) -> Resolution {
 }
 
 /// Settings that this version reads and does not act on yet.
-const IDLE: [&str; 7] = [
+const IDLE: [&str; 5] = [
     "address_journal_entries",
-    "claim_ahead_interval",
-    "collection_interval",
     "local_workload_peering_ipv4",
     "local_workload_peering_ipv6",
     "remove_external_routes",
@@ -185,6 +208,15 @@ pub(super) fn level(severity: Severity) -> Option<tracing::Level> {
         Severity::Info => Some(tracing::Level::INFO),
         Severity::Debug => Some(tracing::Level::DEBUG),
         Severity::Trace => Some(tracing::Level::TRACE),
+    }
+}
+
+/// How much of the journal is kept in memory.
+pub(super) fn limits(configuration: &Configuration) -> Limits {
+    let limit = |entries: u32| usize::try_from(entries).unwrap_or(usize::MAX);
+    Limits {
+        sessions: limit(*configuration.session_journal_entries),
+        routes: limit(*configuration.route_journal_entries),
     }
 }
 
