@@ -3,9 +3,15 @@
 //!
 //! - [`rib`]: a hundred thousand and a million routes of one peer. [`feed`] records them from a BIRD and plays them,
 //!   [`contender`] starts who receives them, [`meter`] reads what that takes.
+//! - [`mesh`]: one agent among many peers. [`field`] sets it up, [`crowd`] is the peers.
+//! - [`kernel_routes`]: our writer of routes beside `ip -batch`.
 
 pub mod contender;
+pub mod crowd;
 pub mod feed;
+pub mod field;
+pub mod kernel_routes;
+pub mod mesh;
 pub mod meter;
 pub mod options;
 pub mod rib;
@@ -36,6 +42,15 @@ pub fn compare(options: &Options) -> Result<bool> {
     let mut report = Report::about(&words, own);
     if options.has(Part::Rib) {
         rib::measure(options, &mut report)?;
+    }
+    if options.has(Part::Mesh) {
+        mesh::cold(options, &mut report)?;
+    }
+    if options.has(Part::Change) || options.has(Part::Idle) {
+        mesh::running(options, &mut report)?;
+    }
+    if options.has(Part::Kernel) {
+        kernel_routes::measure(options, &mut report)?;
     }
     report.write(&options.json)?;
     print!("{report}");

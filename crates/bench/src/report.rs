@@ -266,7 +266,11 @@ impl Report {
 
 /// Names of a column need so many characters, and never fewer than they once had.
 fn width<'a>(names: impl Iterator<Item = &'a str>) -> usize {
-    names.map(|name| name.chars().count()).max().unwrap_or_default().max(26)
+    names
+        .map(|name| name.chars().count())
+        .max()
+        .unwrap_or_default()
+        .max(26)
 }
 
 /// Nothing where it would be the same as in the line before.

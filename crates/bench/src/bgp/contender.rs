@@ -68,7 +68,9 @@ impl Make {
         };
         let is_here = |program: &&&str| peers::find_program(program).is_some();
         let missing = programs.iter().find(|program| !is_here(program))?;
-        Some(format!("no program {missing}: install package {package}, or run .ci/peers"))
+        Some(format!(
+            "no program {missing}: install package {package}, or run .ci/peers"
+        ))
     }
 }
 
@@ -139,7 +141,9 @@ impl Contender {
         lan.attach(member.host(), subnet, &[address], &[])?;
         member.start()?;
         member.until("/v1/status", |status| {
-            status["addresses"].as_array().is_some_and(|list| !list.is_empty())
+            status["addresses"]
+                .as_array()
+                .is_some_and(|list| !list.is_empty())
         })?;
         let peer = json!({ "peerIP": FEEDER.to_string(), "asNumber": FEEDER_AS });
         store::apply(&file, Kind::BgpPeer, "feeder", &peer)?;
@@ -256,7 +260,10 @@ impl Started {
             }
             (On::Host(host), Make::Bird) => {
                 let socket = host.folders().top().join("ctl");
-                let text = self.ask("birdc", &["-s", &socket.display().to_string(), "show", "route", "count"])?;
+                let text = self.ask(
+                    "birdc",
+                    &["-s", &socket.display().to_string(), "show", "route", "count"],
+                )?;
                 let line = text.lines().find(|line| line.contains(" routes for "));
                 let count = line.and_then(|line| line.split(' ').next()?.parse().ok());
                 count.with_context(|| format!("birdc: {text}"))

@@ -85,14 +85,18 @@ impl Table {
         let folder = from.folders().top();
         let (config, socket) = (folder.join("bird.conf"), folder.join("bird.ctl"));
         fs::write(&config, self.configuration(&folder.join("bird.log"))?)?;
-        let find = |name| peers::find_program(name).with_context(|| format!("no program {name}: package bird2"));
+        let find =
+            |name| peers::find_program(name).with_context(|| format!("no program {name}: package bird2"));
         let _bird = from
             .program(find("bird")?)
             .args(["-f".as_ref(), "-c".as_ref(), config.as_os_str()])
             .args(["-s".as_ref(), socket.as_os_str()])
             .args(["-P".as_ref(), folder.join("bird.pid").as_os_str()])
             .start(Stdio::inherit())?;
-        let dial = || to.run(|| TcpStream::connect(SocketAddr::from((FEEDER, 179))).ok()).ok()?;
+        let dial = || {
+            to.run(|| TcpStream::connect(SocketAddr::from((FEEDER, 179))).ok())
+                .ok()?
+        };
         let mut stream = eventually(PATIENCE, dial).context("the feeding BIRD does not listen")?;
         let identity = Identity {
             as_number: RECEIVER_AS,
@@ -104,7 +108,12 @@ impl Table {
             bail!("BIRD announced {count} routes instead of {}", self.routes);
         }
         Program::new(from.place(), find("birdc")?)
-            .args(["-s".as_ref(), socket.as_os_str(), "disable".as_ref(), "flood".as_ref()])
+            .args([
+                "-s".as_ref(),
+                socket.as_os_str(),
+                "disable".as_ref(),
+                "flood".as_ref(),
+            ])
             .succeed(PATIENCE)?;
         let (withdraw, ..) = listen(&mut stream, &mut inbox, Some(self.routes))?;
         Ok(Feed {

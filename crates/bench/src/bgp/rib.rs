@@ -171,9 +171,7 @@ impl Case {
         let contender = result.contender.start(lan, SUBNET, options.agent.as_deref())?;
         contender.until_ready()?;
         let meter = Meter::of(contender.pid()?)?;
-        let playing = player
-            .establish(PATIENCE)
-            .with_context(|| contender.log())?;
+        let playing = player.establish(PATIENCE).with_context(|| contender.log())?;
         let pass = |bytes: &Arc<Vec<u8>>, wanted: usize| -> Result<Spent> {
             let began = (Instant::now(), meter.cpu()?);
             playing.send(bytes);
@@ -205,11 +203,20 @@ impl Case {
         ];
         for (name, pick) in rows {
             for result in results {
-                report.times(&format!("{what}, {name}"), &result.contender.to_string(), pick(result));
+                report.times(
+                    &format!("{what}, {name}"),
+                    &result.contender.to_string(),
+                    pick(result),
+                );
             }
         }
         for result in results {
-            report.figure(&format!("{what}, peak memory"), &result.contender.to_string(), &result.peak, "MB");
+            report.figure(
+                &format!("{what}, peak memory"),
+                &result.contender.to_string(),
+                &result.peak,
+                "MB",
+            );
         }
     }
 
@@ -227,12 +234,19 @@ impl Case {
             .iter()
             .filter(|result| result.contender.make != Make::Agent)
             .collect();
-        let mut ratio = |name: &str, of: &str, pick: fn(&Measured) -> &Sample, others: &[&Measured], most: f64| {
-            let measured = pick(ours).median().as_secs_f64() / best(pick, others);
-            report.target(&format!("{what}, {name}, of {of}"), measured, Limit::Ratio(most));
-        };
+        let mut ratio =
+            |name: &str, of: &str, pick: fn(&Measured) -> &Sample, others: &[&Measured], most: f64| {
+                let measured = pick(ours).median().as_secs_f64() / best(pick, others);
+                report.target(&format!("{what}, {name}, of {of}"), measured, Limit::Ratio(most));
+            };
         let fast = [bird, frr];
-        ratio("CPU", "the better of BIRD and FRR", |result| &result.load_cpu, &fast, 0.7);
+        ratio(
+            "CPU",
+            "the better of BIRD and FRR",
+            |result| &result.load_cpu,
+            &fast,
+            0.7,
+        );
         ratio("wall", "the best", |result| &result.load_wall, &others, 1.1);
         ratio(
             "withdrawn, CPU",
@@ -241,9 +255,23 @@ impl Case {
             &fast,
             0.7,
         );
-        ratio("withdrawn, wall", "the best", |result| &result.clear_wall, &others, 1.1);
+        ratio(
+            "withdrawn, wall",
+            "the best",
+            |result| &result.clear_wall,
+            &others,
+            1.1,
+        );
         let memory = |other: &Measured| median(&ours.peak) / median(&other.peak);
-        report.target(&format!("{what}, peak memory, of BIRD"), memory(bird), Limit::Ratio(1.3));
-        report.target(&format!("{what}, peak memory, of FRR"), memory(frr), Limit::Ratio(0.5));
+        report.target(
+            &format!("{what}, peak memory, of BIRD"),
+            memory(bird),
+            Limit::Ratio(1.3),
+        );
+        report.target(
+            &format!("{what}, peak memory, of FRR"),
+            memory(frr),
+            Limit::Ratio(0.5),
+        );
     }
 }

@@ -8,8 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use bgp::Family;
 use bgp::message::{
-    AS_TRANS, Capability, Encoding, Frame, GracefulFamily, GracefulRestart, Message, Open, frame,
-    keepalive,
+    AS_TRANS, Capability, Encoding, Frame, GracefulFamily, GracefulRestart, Message, Open, frame, keepalive,
 };
 
 /// Hold time that is offered: nobody's keepalives are to be part of a measurement.
