@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The comparison of our plugin with real peers, in one run on one machine.
+//! The comparison of our plugin with real peers, in one run on one machine; and, in [`bgp`], that of the daemon.
 //!
 //! - [`machine`] is the host: private network and mount namespaces, an uplink, folders on a real file system; its
 //!   [`Container`](machine::Container)s are namespaces made before the clock runs.
@@ -11,6 +11,7 @@
 //! Contenders take turns, in changing order, so that whatever else the machine does hits all of them alike. Ratios are
 //! of medians.
 
+pub mod bgp;
 pub mod burst;
 pub mod contender;
 pub mod footprint;

@@ -20,8 +20,14 @@ pub enum Limit {
     Ratio(f64),
     /// Seconds.
     Seconds(f64),
+    /// Thousandths of seconds.
+    Milliseconds(f64),
     /// Millions of bytes.
     Megabytes(f64),
+    /// Units of 2^20 bytes.
+    Mebibytes(f64),
+    /// Hundredths.
+    Percent(f64),
 }
 
 /// Everything measured.
@@ -30,7 +36,17 @@ pub struct Report {
     environment: Value,
     heading: String,
     times: Vec<Row>,
+    figures: Vec<Figure>,
     targets: Vec<Target>,
+}
+
+/// Something other than a time.
+#[derive(Debug)]
+struct Figure {
+    what: String,
+    who: String,
+    values: Vec<f64>,
+    unit: &'static str,
 }
 
 #[derive(Debug)]
@@ -50,7 +66,12 @@ struct Target {
 impl Limit {
     fn most(self) -> f64 {
         match self {
-            Self::Ratio(most) | Self::Seconds(most) | Self::Megabytes(most) => most,
+            Self::Ratio(most)
+            | Self::Seconds(most)
+            | Self::Milliseconds(most)
+            | Self::Megabytes(most)
+            | Self::Mebibytes(most)
+            | Self::Percent(most) => most,
         }
     }
 
@@ -58,7 +79,10 @@ impl Limit {
         match self {
             Self::Ratio(_) => "",
             Self::Seconds(_) => "s",
+            Self::Milliseconds(_) => "ms",
             Self::Megabytes(_) => "MB",
+            Self::Mebibytes(_) => "MiB",
+            Self::Percent(_) => "%",
         }
     }
 }
@@ -71,8 +95,18 @@ impl Target {
 }
 
 impl Report {
-    /// An empty report about this machine.
+    /// An empty report about the plugins on this machine.
     pub fn new(machine: &Machine, options: &Options) -> Self {
+        let own = json!({
+            "fileSystem": machine.file_system(), "rounds": options.rounds, "burst": options.burst,
+            "addresses": options.addresses,
+        });
+        let words = format!("{}; medians of {} rounds", machine.file_system(), options.rounds);
+        Self::about(&words, own)
+    }
+
+    /// An empty report: this machine, and how it is used in `words` and, as members of an object, in `own`.
+    pub fn about(words: &str, own: Value) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let kernel = read("/proc/sys/kernel/osrelease").trim().to_owned();
         let info = read("/proc/cpuinfo");
@@ -92,19 +126,17 @@ impl Report {
             .next()
             .unwrap_or_default()
             .to_owned();
-        let heading = format!(
-            "{cpus} x {cpu}, Linux {kernel}, {}; load {load} at the start; medians of {} rounds",
-            machine.file_system(),
-            options.rounds
-        );
-        let environment = json!({
-            "time": when, "cpus": cpus, "cpu": cpu, "kernel": kernel, "fileSystem": machine.file_system(),
-            "load": load, "rounds": options.rounds, "burst": options.burst, "addresses": options.addresses,
-        });
+        let heading = format!("{cpus} x {cpu}, Linux {kernel}; load {load} at the start; {words}");
+        let mut environment =
+            json!({ "time": when, "cpus": cpus, "cpu": cpu, "kernel": kernel, "load": load });
+        if let (Value::Object(all), Value::Object(own)) = (&mut environment, own) {
+            all.extend(own);
+        }
         Self {
             environment,
             heading,
             times: Vec::new(),
+            figures: Vec::new(),
             targets: Vec::new(),
         }
     }
@@ -115,6 +147,16 @@ impl Report {
             what: what.to_owned(),
             who: who.to_owned(),
             sample: sample.clone(),
+        });
+    }
+
+    /// Adds the values of one contender at one thing that is not a time.
+    pub fn figure(&mut self, what: &str, who: &str, values: &[f64], unit: &'static str) {
+        self.figures.push(Figure {
+            what: what.to_owned(),
+            who: who.to_owned(),
+            values: values.to_vec(),
+            unit,
         });
     }
 
@@ -147,6 +189,12 @@ impl Report {
                 "p95Microseconds": micros(sample.percentile(95)), "maxMicroseconds": micros(sample.max()),
             })
         });
+        let figures = self.figures.iter().map(|figure| {
+            json!({
+                "what": figure.what, "who": figure.who, "runs": figure.values.len(),
+                "median": median(&figure.values), "max": most(&figure.values), "unit": figure.unit,
+            })
+        });
         let targets = self.targets.iter().map(|target| {
             json!({
                 "what": target.what, "measured": target.measured, "limit": target.limit.most(),
@@ -156,38 +204,105 @@ impl Report {
         json!({
             "environment": self.environment,
             "times": times.collect::<Vec<_>>(),
+            "figures": figures.collect::<Vec<_>>(),
             "targets": targets.collect::<Vec<_>>(),
         })
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "\n{}\n", self.heading)?;
+impl Report {
+    fn write_times(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.times.is_empty() {
+            return Ok(());
+        }
+        let whats = width(self.times.iter().map(|row| row.what.as_str()));
+        let whos = width(self.times.iter().map(|row| row.who.as_str()));
         writeln!(
             formatter,
-            "{:<26} {:<26} {:>10} {:>10} {:>10}  ms",
+            "{:<whats$} {:<whos$} {:>10} {:>10} {:>10}  ms",
             "", "", "median", "p95", "max"
         )?;
         let mut last = "";
         for Row { what, who, sample } in &self.times {
-            let what = if std::mem::replace(&mut last, what) == what {
-                ""
-            } else {
-                what.as_str()
-            };
+            let what = once(&mut last, what);
             let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
             writeln!(
                 formatter,
-                "{what:<26} {who:<26} {:>10.2} {:>10.2} {:>10.2}",
+                "{what:<whats$} {who:<whos$} {:>10.2} {:>10.2} {:>10.2}",
                 millis(sample.median()),
                 millis(sample.percentile(95)),
                 millis(sample.max())
             )?;
         }
+        Ok(())
+    }
+
+    fn write_figures(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.figures.is_empty() {
+            return Ok(());
+        }
+        let whats = width(self.figures.iter().map(|figure| figure.what.as_str()));
+        let whos = width(self.figures.iter().map(|figure| figure.who.as_str()));
         writeln!(
             formatter,
-            "\n{:<8}{:<46} {:>10} {:>10}",
+            "\n{:<whats$} {:<whos$} {:>10} {:>10}",
+            "", "", "median", "max"
+        )?;
+        let mut last = "";
+        for figure in &self.figures {
+            let what = once(&mut last, &figure.what);
+            writeln!(
+                formatter,
+                "{what:<whats$} {:<whos$} {:>10.2} {:>10.2}  {}",
+                figure.who,
+                median(&figure.values),
+                most(&figure.values),
+                figure.unit
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Names of a column need so many characters, and never fewer than they once had.
+fn width<'a>(names: impl Iterator<Item = &'a str>) -> usize {
+    names
+        .map(|name| name.chars().count())
+        .max()
+        .unwrap_or_default()
+        .max(26)
+}
+
+/// Nothing where it would be the same as in the line before.
+fn once<'a>(last: &mut &'a str, what: &'a str) -> &'a str {
+    if std::mem::replace(last, what) == what {
+        ""
+    } else {
+        what
+    }
+}
+
+/// The smallest value that is not smaller than half of them; not a number if there is none.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let middle = sorted.len().div_ceil(2).saturating_sub(1);
+    sorted.get(middle).copied().unwrap_or(f64::NAN)
+}
+
+fn most(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::NAN, f64::max)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "\n{}\n", self.heading)?;
+        self.write_times(formatter)?;
+        self.write_figures(formatter)?;
+        let width = width(self.targets.iter().map(|target| target.what.as_str()));
+        writeln!(
+            formatter,
+            "\n{:<8}{:<width$} {:>10} {:>10}",
             "", "target", "measured", "at most"
         )?;
         for target in &self.targets {
@@ -195,7 +310,7 @@ impl fmt::Display for Report {
             let (measured, most, unit) = (target.measured, target.limit.most(), target.limit.unit());
             writeln!(
                 formatter,
-                "{verdict:<8}{:<46} {measured:>10.2} {most:>10.2} {unit}",
+                "{verdict:<8}{:<width$} {measured:>10.2} {most:>10.2} {unit}",
                 target.what
             )?;
         }
@@ -214,8 +329,10 @@ mod tests {
             environment: Value::Null,
             heading: "a machine".into(),
             times: Vec::new(),
+            figures: Vec::new(),
             targets: Vec::new(),
         };
+        report.figure("memory", "ours", &[3.0, 1.0, 2.0], "MB");
         report.times("ADD", "ours", &sample);
         report.times("ADD", "bare", &sample);
         report.target("ADD, of bare", measured, Limit::Ratio(1.3));
@@ -236,5 +353,8 @@ mod tests {
         let json = report(1.5).json();
         assert_eq!(json["times"][0]["medianMicroseconds"], 2500.0);
         assert_eq!(json["targets"][0]["met"], false);
+        assert_eq!(json["figures"][0]["median"], 2.0);
+        assert_eq!(json["figures"][0]["max"], 3.0);
+        assert!(median(&[]).is_nan());
     }
 }
