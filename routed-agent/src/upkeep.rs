@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Upkeep of this node's part of IPAM, on a thread of its own: blocks are claimed before they are needed and given back
-//! when they stay empty ([`stock`]), and addresses that no container holds any more are released ([`collection`], with
-//! the proofs of [`evidence`] and the runtimes' lists of [`runtimes`]).
+//! when they stay empty (`stock`), and addresses that no container holds any more are released (`collection`, with
+//! the proofs of `evidence` and the runtimes' lists of `runtimes`).
 //!
 //! The thread has a session with the store of its own for each look, and none in between: a store that is away costs the
 //! look, nothing else.

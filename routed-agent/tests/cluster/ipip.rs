@@ -137,7 +137,11 @@ fn two_subnets(device: &str) -> Result<()> {
         let reached = testbed::eventually(PATIENCE, || containers[0].0.ping(containers[other].1).ok());
         reached.context("with ipipMode Always")?;
     }
-    // A network that takes less than the hosts believe.
+    too_narrow(&mut cluster)
+}
+
+/// A network that takes less than the hosts believe.
+fn too_narrow(cluster: &mut Cluster) -> Result<()> {
     let ip = peers::find_program("ip").context("no program ip")?;
     Program::new(cluster.lan.place(), ip)
         .args(["link", "set", "lan1", "mtu", "1400"])
