@@ -166,5 +166,21 @@ pub(crate) fn explain(answer: &Value) -> String {
             ),
         );
     }
+    let tunnel = &answer["tunnel"];
+    match tunnel["outcome"].as_str() {
+        Some("through") => line(
+            "probed",
+            format!(
+                "packets of {} bytes get through, both ways",
+                text(&tunnel["bytes"])
+            ),
+        ),
+        Some("open") => line("probed", "not yet".to_owned()),
+        Some(_) => line(
+            "probed",
+            format!("{}: {}", text(&tunnel["code"]), text(&tunnel["advice"])),
+        ),
+        None => {}
+    }
     out
 }
