@@ -40,21 +40,28 @@ pub fn compare(options: &Options) -> Result<bool> {
         options.rounds, options.large_rounds, options.large_routes
     );
     let mut report = Report::about(&words, own);
-    if options.has(Part::Rib) {
-        rib::measure(options, &mut report)?;
-    }
-    if options.has(Part::Mesh) {
-        mesh::cold(options, &mut report)?;
-    }
-    if options.has(Part::Change) || options.has(Part::Idle) {
-        mesh::running(options, &mut report)?;
-    }
-    if options.has(Part::Kernel) {
-        kernel_routes::measure(options, &mut report)?;
-    }
+    let done = measure(options, &mut report);
+    // What was measured before something failed is not lost.
     report.write(&options.json)?;
     print!("{report}");
+    done?;
     Ok(report.all_met() || !options.strict)
+}
+
+fn measure(options: &Options, report: &mut Report) -> Result<()> {
+    if options.has(Part::Rib) {
+        rib::measure(options, report)?;
+    }
+    if options.has(Part::Mesh) {
+        mesh::cold(options, report)?;
+    }
+    if options.has(Part::Change) || options.has(Part::Idle) {
+        mesh::running(options, report)?;
+    }
+    if options.has(Part::Kernel) {
+        kernel_routes::measure(options, report)?;
+    }
+    Ok(())
 }
 
 fn progress(what: std::fmt::Arguments<'_>) {

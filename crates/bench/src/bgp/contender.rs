@@ -129,9 +129,7 @@ impl Contender {
         let file = host.host().folders().store();
         let mut member = host
             .with("DATASTORE_PATH", &file.display().to_string())
-            .with("CALICO_IPV4POOL_CIDR", RANGE)
-            .with("CALICO_IPV4POOL_IPIP", "Never")
-            .with("CALICO_IPV6POOL_CIDR", "none")
+            .with("NO_DEFAULT_POOLS", "true")
             .with("CALICO_BGP_PROGRAM_CLUSTER_ROUTES", program)
             .with("CALICO_BGP_EBGP_MAX_PREFIXES", "2000000")
             .with("IP", &address.to_string());
@@ -139,14 +137,13 @@ impl Contender {
             member.use_program(agent.to_owned());
         }
         lan.attach(member.host(), subnet, &[address], &[])?;
-        member.start()?;
-        member.until("/v1/status", |status| {
-            status["addresses"]
-                .as_array()
-                .is_some_and(|list| !list.is_empty())
-        })?;
+        // Nobody's blocks come out of the pool: it is there for what it says about routes.
+        let pool =
+            json!({ "cidr": RANGE, "ipipMode": "Never", "vxlanMode": "Never", "nodeSelector": "!all()" });
+        store::apply(&file, Kind::IpPool, "pool", &pool)?;
         let peer = json!({ "peerIP": FEEDER.to_string(), "asNumber": FEEDER_AS });
         store::apply(&file, Kind::BgpPeer, "feeder", &peer)?;
+        member.start()?;
         Ok(member)
     }
 
