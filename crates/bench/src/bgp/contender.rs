@@ -86,7 +86,7 @@ pub struct Started {
 #[derive(Debug)]
 enum On {
     Member(Box<Member>),
-    Host(Host),
+    Host(Box<Host>),
 }
 
 impl Contender {
@@ -114,7 +114,7 @@ impl Contender {
         Ok(Started {
             contender: self,
             process: Some(process),
-            on: On::Host(host),
+            on: On::Host(Box::new(host)),
         })
     }
 
