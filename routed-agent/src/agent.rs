@@ -3,6 +3,7 @@
 //! kernel and to the peers. One thread has all of it; the store and the kernel have a thread each.
 
 mod core;
+mod metrics;
 mod peers;
 mod reasons;
 mod run;

@@ -6,6 +6,7 @@ mod command;
 mod devices;
 mod firewall;
 mod forward;
+mod kernel_form;
 mod routes;
 mod worker;
 

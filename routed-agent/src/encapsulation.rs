@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use model::ip_pool::{EncapsulationMode, IpPoolSpec};
 
 /// How packets to another host travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Encapsulation {
     /// As they are.
     Direct,

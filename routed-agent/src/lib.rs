@@ -22,4 +22,5 @@ pub mod snapshot;
 pub mod start;
 pub mod store_thread;
 mod table;
+pub mod tunnel_probe;
 pub mod upkeep;

@@ -12,7 +12,7 @@
 //! - [`tunnel`] makes ipip and vxlan devices and compares existing ones with what is wanted; [`fdb`] says behind which
 //!   host a vxlan device finds a MAC address.
 //! - [`Monitor`] reads what the kernel announces: links, addresses and routes that change.
-//! - [`tcp`] sets the socket options of a routing protocol.
+//! - [`tcp`] sets the socket options of a routing protocol; [`EchoSocket`] asks whether packets get through.
 //! - [`conntrack`] deletes the connections of an address; [`host`] answers what the host's way out is;
 //!   [`file_lock`] waits for a file lock; [`process`] is about this process.
 //!
@@ -22,6 +22,7 @@ pub mod address;
 pub mod conntrack;
 pub mod detached;
 pub mod devconf;
+mod echo;
 mod error;
 pub mod fdb;
 pub mod file_lock;
@@ -47,6 +48,7 @@ mod wire;
 
 pub use address::{Address, AddressFlags};
 pub use devconf::Ipv4Conf;
+pub use echo::{EchoReply, EchoSocket};
 pub use error::{Error, Result};
 pub use fdb::ForwardingEntry;
 pub use link::{AddrGenMode, Link, LinkChange, LinkId};

@@ -46,7 +46,7 @@ pub fn set_md5_key(socket: impl AsFd, peer: IpAddr, key: &[u8]) -> Result<()> {
     }
     let socket = socket.as_fd();
     check_family(socket, peer).map_err(|error| Error::new(operation(), error))?;
-    set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &signature(peer, key))
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &signature(peer, key))
         .map_err(|errno| Error::new(operation(), errno))
 }
 
@@ -55,7 +55,7 @@ pub fn remove_md5_key(socket: impl AsFd, peer: IpAddr) -> Result<bool> {
     let operation = || format!("remove the TCP MD5 key of peer {peer}");
     let socket = socket.as_fd();
     check_family(socket, peer).map_err(|error| Error::new(operation(), error))?;
-    match set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &signature(peer, &[])) {
+    match set_option(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &signature(peer, &[])) {
         Ok(()) => Ok(true),
         Err(Errno::ENOENT) => Ok(false),
         Err(errno) => Err(Error::new(operation(), errno)),
@@ -134,10 +134,16 @@ fn set_number(socket: BorrowedFd<'_>, operation: &str, names: (i32, i32), value:
         Family::Ipv4 => (libc::IPPROTO_IP, names.0),
         Family::Ipv6 => (libc::IPPROTO_IPV6, names.1),
     };
-    set(socket, level, name, &i32::from(value).to_ne_bytes()).map_err(|errno| Error::new(operation, errno))
+    set_option(socket, level, name, &i32::from(value).to_ne_bytes())
+        .map_err(|errno| Error::new(operation, errno))
 }
 
-fn set(socket: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> std::result::Result<(), Errno> {
+pub(crate) fn set_option(
+    socket: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &[u8],
+) -> std::result::Result<(), Errno> {
     let length = libc::socklen_t::try_from(value.len()).map_err(|_| Errno::EINVAL)?;
     // SAFETY: the kernel copies `length` bytes out of `value`, which lives across the call, and keeps nothing.
     let code = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), length) };

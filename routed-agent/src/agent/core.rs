@@ -4,6 +4,7 @@
 mod announcing;
 mod files;
 mod planning;
+mod probing;
 mod recording;
 mod sessions;
 mod settings;
@@ -38,8 +39,10 @@ use crate::{
     snapshot::{Difference, Snapshot},
     start::Start,
     store_thread::Away,
+    tunnel_probe::Target,
     upkeep,
 };
+use probing::Probe;
 use recording::Recording;
 use settings::{choices, idle, limits, resolution};
 
@@ -98,6 +101,10 @@ pub(super) struct Core {
     policies: BTreeMap<(Vec<String>, bool), PolicyPair>,
     choices: Choices,
     told_habits: Option<Habits>,
+    probes: BTreeMap<(String, bool), Probe>,
+    probe_waits: bool,
+    /// Tunnels to be asked.
+    pub(super) probe_orders: Vec<Target>,
     /// For the dataplane.
     pub(super) commands: Vec<Command>,
     /// For the sockets.
@@ -162,6 +169,9 @@ impl Core {
             policies: BTreeMap::new(),
             choices,
             told_habits: None,
+            probes: BTreeMap::new(),
+            probe_waits: false,
+            probe_orders: Vec::new(),
             commands: Vec::new(),
             orders: Vec::new(),
             random: u64::from_ne_bytes(seed) | 1,
@@ -322,6 +332,7 @@ impl Core {
         if std::mem::take(&mut self.converged) {
             self.set_complete();
         }
+        self.ask_tunnels();
     }
 
     fn take_output(&mut self, output: Output) {
@@ -351,6 +362,7 @@ impl Core {
                 }
             }
             Output::EndOfRib(id, family) => {
+                self.probe_again(*id);
                 let text = format!("all routes of {family} received");
                 self.note_session(*id, Change::Complete, text);
             }

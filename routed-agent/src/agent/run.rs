@@ -32,6 +32,7 @@ use crate::{
     session_io::{Driver, Sessions},
     start::Start,
     store_thread::{self, Command as StoreCommand, Registration, StoreThread},
+    tunnel_probe::{Outcome, Prober, Target},
     upkeep::{self, Orders, Upkeep},
 };
 
@@ -57,6 +58,7 @@ enum Message {
     Store(store_thread::Report),
     Dataplane(dataplane::Report),
     Upkeep(upkeep::Report),
+    Probe(Target, Outcome),
 }
 
 struct Handle {
@@ -64,6 +66,7 @@ struct Handle {
     sessions: RefCell<Option<Rc<Sessions>>>,
     listening: RefCell<Vec<SocketAddr>>,
     dataplane: Dataplane,
+    prober: Prober,
     /// The speaker's next deadline may be another.
     moved: Notify,
 }
@@ -101,17 +104,21 @@ impl Driver for Handle {
 impl Handle {
     /// Carries out what has come of the latest events.
     fn settle(&self) {
-        let (orders, commands) = {
+        let (orders, commands, probes) = {
             let mut core = self.core.borrow_mut();
             core.settle();
             core.recording.flush();
             (
                 std::mem::take(&mut core.orders),
                 std::mem::take(&mut core.commands),
+                std::mem::take(&mut core.probe_orders),
             )
         };
         for command in commands {
             self.dataplane.send(command);
+        }
+        if !probes.is_empty() {
+            self.prober.send(probes);
         }
         if let Some(sessions) = self.sessions.borrow().as_ref() {
             for order in orders {
@@ -171,6 +178,11 @@ async fn live(start: Start) -> Result<Ending> {
     })
     .context("cannot work on the kernel's routes; it takes CAP_NET_ADMIN")?;
     let to_inbox = inbox.clone();
+    let prober = Prober::start(move |target, outcome| {
+        let _ = to_inbox.send(Message::Probe(target, outcome));
+    })
+    .context("start the thread of probes")?;
+    let to_inbox = inbox.clone();
     let upkeep = Upkeep::start(start.clone(), move |report| {
         let _ = to_inbox.send(Message::Upkeep(report));
     })
@@ -184,6 +196,7 @@ async fn live(start: Start) -> Result<Ending> {
         sessions: RefCell::new(None),
         listening: RefCell::default(),
         dataplane,
+        prober,
         moved: Notify::new(),
     });
     let sessions = listen(&handle)?;
@@ -349,6 +362,7 @@ fn take(handle: &Handle, message: Message) {
         Message::Store(store_thread::Report::Warning(text)) => core.note("store", text),
         Message::Dataplane(report) => core.take_report(report),
         Message::Upkeep(report) => core.take_upkeep(report),
+        Message::Probe(target, outcome) => core.take_probe(&target, outcome),
     }
 }
 

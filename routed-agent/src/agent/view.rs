@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use bgp::{Family, session::SessionState};
+use bgp::session::SessionState;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
@@ -77,7 +77,7 @@ fn error(status: u16, text: impl Into<String>) -> Answer {
 }
 
 /// A state as `calicoctl node status` shows it.
-fn state(state: SessionState) -> &'static str {
+pub(super) fn state(state: SessionState) -> &'static str {
     match state {
         SessionState::Idle => "Idle",
         SessionState::Connect => "Connect",
@@ -147,7 +147,8 @@ impl Core {
             "failures": self.failures,
             "rivals": self.rivals,
             "journal": self.recording.journal().status(),
-            "warnings": self.warnings.iter().chain(&self.peer_warnings).collect::<Vec<_>>(),
+            "tunnelProbes": self.probe_counts().into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+            "warnings": self.warnings.iter().chain(&self.peer_warnings).cloned().chain(self.tunnel_warnings()).collect::<Vec<_>>(),
         })
     }
 
@@ -243,7 +244,7 @@ impl Core {
     }
 
     /// The planned route that a packet takes.
-    fn route_to(&self, address: IpAddr) -> Option<(IpNet, &PlannedRoute)> {
+    pub(super) fn route_to(&self, address: IpAddr) -> Option<(IpNet, &PlannedRoute)> {
         let single = IpNet::from(address);
         let all = self.store_routes.iter().chain(&self.bgp_routes);
         let around = all.filter(|(prefix, _)| prefix.contains(&single));
@@ -277,6 +278,11 @@ impl Core {
         let decision = self.with_planner(|planner| planner.decide(&prefix, next_hop).0);
         let mtu = route.and_then(|(_, route)| self.mtu_of(route));
         let outer = route.and_then(|(_, route)| self.outer_header(route));
+        // Of another store's block the next hop says whose it is.
+        let behind = found
+            .map(|owner| owner.node)
+            .or_else(|| self.snapshot.node_by_address(next_hop?));
+        let tunnel = outer.as_ref().and_then(|_| self.probe_view(behind?, to));
         ok(json!({
             "from": from,
             "to": to,
@@ -291,6 +297,7 @@ impl Core {
             "because": decision.map(|decision| decision.reason),
             "mtu": mtu,
             "outerHeader": outer,
+            "tunnel": tunnel,
         }))
     }
 
@@ -335,107 +342,6 @@ impl Core {
             }
         };
         Some(json!({ "source": tunnel.local, "destination": to, "protocol": protocol }))
-    }
-
-    fn metrics(&self) -> String {
-        use std::fmt::Write as _;
-        let mut text = String::new();
-        let mut gauge = |name: &str, help: &str, values: Vec<(String, usize)>| {
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
-            for (labels, value) in values {
-                let _ = writeln!(text, "{name}{labels} {value}");
-            }
-        };
-        let mut states = std::collections::BTreeMap::new();
-        for id in self.peers.keys() {
-            if let Some(status) = self.speaker.peer(*id) {
-                let version = if status.config.address.is_ipv4() {
-                    "IPv4"
-                } else {
-                    "IPv6"
-                };
-                *states.entry((version, state(status.state))).or_insert(0) += 1;
-            }
-        }
-        gauge(
-            "bgp_peers",
-            "Number of BGP peers by IP version and session state.",
-            states
-                .into_iter()
-                .map(|((version, state), count)| {
-                    (format!("{{ip_version=\"{version}\",status=\"{state}\"}}"), count)
-                })
-                .collect(),
-        );
-        let imported = self.peers.iter().filter_map(|(id, peer)| {
-            let status = self.speaker.peer(*id)?;
-            let count = status
-                .families
-                .iter()
-                .map(|family| family.received.saturating_sub(family.refused))
-                .sum();
-            Some((format!("{{peer=\"{}\"}}", peer.address), count))
-        });
-        gauge(
-            "bgp_routes_imported",
-            "Routes accepted from a peer.",
-            imported.collect(),
-        );
-        let counts = [Family::Ipv4, Family::Ipv6]
-            .map(|family| (format!("{{family=\"{family}\"}}"), self.speaker.prefixes(family)));
-        gauge("bgp_prefixes", "Prefixes known to BGP.", counts.into());
-        gauge(
-            "felix_cluster_num_hosts",
-            "Nodes in the cluster.",
-            vec![(String::new(), self.snapshot.nodes.len())],
-        );
-        gauge(
-            "routed_agent_routes",
-            "Routes in the plan by where they come from.",
-            vec![
-                ("{source=\"bgp\"}".into(), self.bgp_routes.len()),
-                ("{source=\"store\"}".into(), self.store_routes.len()),
-            ],
-        );
-        let node = &self.start.node;
-        let own = |name: &str, value: usize| (format!("{{node=\"{node}\"{name}}}"), value);
-        let stock = &self.upkeep.stock;
-        gauge(
-            "ipam_blocks",
-            "Blocks of this node.",
-            vec![own("", self.snapshot.blocks_of(node).count())],
-        );
-        gauge(
-            "routed_agent_free_addresses",
-            "Free addresses in this node's blocks, for containers without wishes of their own.",
-            stock
-                .iter()
-                .map(|line| own(&format!(",family=\"{}\"", line.family), line.free))
-                .collect(),
-        );
-        gauge(
-            "ipam_allocations_gc_candidates",
-            "Addresses of this node that no container seems to hold.",
-            vec![own(
-                "",
-                self.upkeep
-                    .suspects
-                    .iter()
-                    .map(|suspect| suspect.addresses.len())
-                    .sum(),
-            )],
-        );
-        gauge(
-            "ipam_allocations_gc_reclamations",
-            "Addresses of this node released because no container held them, since the agent began.",
-            vec![own("", self.upkeep.collected)],
-        );
-        gauge(
-            "routed_agent_failures",
-            "Items that the kernel refuses.",
-            vec![(String::new(), self.failures.len())],
-        );
-        text
     }
 }
 

@@ -7,11 +7,12 @@ use std::{
 };
 
 use ipnet::IpNet;
-use kernel::{
-    Link, Netlink, NextHop, Route, RouteChange, RouteFilter, RouteKind, RouteProtocol, RouteWriter as Wire,
-};
+use kernel::{Link, Netlink, Route, RouteChange, RouteFilter, RouteProtocol, RouteWriter as Wire};
 
-use super::Ownership;
+use super::{
+    Ownership,
+    kernel_form::{self, matches, metric_of},
+};
 use crate::plan::{PlannedRoute, Routes, Way};
 
 /// Table main.
@@ -418,52 +419,7 @@ impl OwnRoutes {
 
     /// `None` while a device is missing.
     fn to_kernel(&self, prefix: &IpNet, planned: &PlannedRoute) -> Option<Route> {
-        let index = |name: &str| self.links.get(name).copied();
-        let mut route = match &planned.way {
-            Way::Blackhole => Route {
-                kind: RouteKind::Blackhole,
-                ..Route::to(*prefix)
-            },
-            Way::Container(device) => return Some(Route::on_link(*prefix, index(device)?)),
-            Way::Via { hops, onlink } => match hops.as_slice() {
-                [hop] => {
-                    let interface = index(&hop.device)?;
-                    match hop.gateway {
-                        Some(gateway) => Route {
-                            onlink: *onlink,
-                            ..Route::through(*prefix, gateway, interface)
-                        },
-                        None => Route::on_link(*prefix, interface),
-                    }
-                }
-                hops => {
-                    let each = hops.iter().map(|hop| {
-                        Some(NextHop {
-                            gateway: hop.gateway,
-                            interface: index(&hop.device)?,
-                            onlink: *onlink,
-                            weight: 1,
-                        })
-                    });
-                    Route {
-                        multipath: each.collect::<Option<Vec<_>>>()?,
-                        ..Route::to(*prefix)
-                    }
-                }
-            },
-        };
-        route.protocol = RouteProtocol(self.ownership.protocol);
-        let metric = metric_of(prefix, planned.metric);
-        route.priority = (metric != 0).then_some(metric);
-        route.source = planned.source;
-        Some(route)
-    }
-}
-
-fn metric_of(prefix: &IpNet, metric: u32) -> u32 {
-    match prefix {
-        IpNet::V6(_) if metric == 0 => 1024,
-        _ => metric,
+        kernel_form::of(prefix, planned, &self.links, self.ownership.protocol)
     }
 }
 
@@ -477,27 +433,4 @@ fn key(route: &Route) -> RouteKey {
 /// Whether two plans mean the same route.
 fn same(one: &PlannedRoute, other: &PlannedRoute) -> bool {
     (&one.way, one.metric, one.source) == (&other.way, other.metric, other.source)
-}
-
-/// Whether a route of the kernel's is as wanted. What the kernel adds of its own does not count.
-fn matches(wanted: &Route, found: &Route) -> bool {
-    let hops = |route: &Route| {
-        let mut hops: Vec<_> = route
-            .multipath
-            .iter()
-            .map(|hop| (hop.gateway, hop.interface, hop.onlink))
-            .collect();
-        hops.sort_unstable();
-        hops
-    };
-    // The kernel shows blackholes of IPv6 on the loopback device.
-    let has_device = !matches!(wanted.kind, RouteKind::Blackhole);
-    let same_source = wanted.source.is_none() || wanted.source == found.source;
-    wanted.kind == found.kind
-        && wanted.protocol == found.protocol
-        && (!has_device
-            || (wanted.gateway, wanted.interface, wanted.onlink)
-                == (found.gateway, found.interface, found.onlink))
-        && hops(wanted) == hops(found)
-        && same_source
 }

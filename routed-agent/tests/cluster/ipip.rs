@@ -108,6 +108,11 @@ fn two_subnets(device: &str) -> Result<()> {
     );
     ensure!(u16::from_be_bytes([packet[2], packet[3]]) == 1500, "outer length");
     ensure!(full("1453").is_err(), "one byte more does not fit");
+    for (member, tunnels) in cluster.members.iter().zip([1, 1, 2]) {
+        member.until("/v1/status", |status| {
+            status["tunnelProbes"]["through"] == tunnels
+        })?;
+    }
     // A restart and a kill change nothing, on either side.
     for (place, signal) in [(0, Signal::SIGTERM), (2, Signal::SIGKILL)] {
         let member = &mut cluster.members[place];
@@ -132,6 +137,20 @@ fn two_subnets(device: &str) -> Result<()> {
         let reached = testbed::eventually(PATIENCE, || containers[0].0.ping(containers[other].1).ok());
         reached.context("with ipipMode Always")?;
     }
+    // A network that takes less than the hosts believe.
+    let ip = peers::find_program("ip").context("no program ip")?;
+    Program::new(cluster.lan.place(), ip)
+        .args(["link", "set", "lan1", "mtu", "1400"])
+        .succeed(PATIENCE)?;
+    cluster.members[2].end(Signal::SIGKILL)?;
+    cluster.members[2].start()?;
+    let status =
+        cluster.members[0].until("/v1/status", |status| status["tunnelProbes"]["large-lost"] == 1)?;
+    let warnings = status["warnings"].to_string();
+    ensure!(
+        warnings.contains("tunnel-mtu") && warnings.contains("ipipMTU"),
+        "{warnings}"
+    );
     Ok(())
 }
 

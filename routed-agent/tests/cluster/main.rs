@@ -6,6 +6,7 @@ mod alone;
 mod changes;
 mod firewall;
 mod ipip;
+mod probes;
 mod routers;
 mod seeds;
 mod support;

@@ -33,7 +33,10 @@ impl Interner {
     pub(crate) fn intern(&mut self, attributes: Attributes, next_hop: Option<NextHop>) -> Shared {
         let carried = Carried { attributes, next_hop };
         let hash = self.hash(&carried);
-        if let Some((_, found)) = self.known.find(hash, |(_, known)| **known == carried) {
+        if let Some((_, found)) = self
+            .known
+            .find(hash, |(of, known)| *of == hash && **known == carried)
+        {
             return Arc::clone(found);
         }
         if self.known.len() >= self.sweep_at.max(FIRST_SWEEP) {

@@ -129,7 +129,8 @@ impl Entry {
 pub(crate) struct Table {
     entries: Vec<Entry>,
     free: Vec<Slot>,
-    index: HashTable<Slot>,
+    /// Half of the prefix's hash beside its place: to grow, or to pass one over, takes no look at the entry.
+    index: HashTable<(u32, Slot)>,
     hasher: DefaultHashBuilder,
 }
 
@@ -152,10 +153,14 @@ impl Table {
 
     /// The prefix's place.
     pub(crate) fn find(&self, prefix: &IpNet) -> Option<Slot> {
-        let hash = self.hasher.hash_one(prefix);
-        self.index
-            .find(hash, |slot| self.entries[*slot as usize].prefix == *prefix)
-            .copied()
+        let half = self.half(prefix);
+        let is_it = |(of, slot): &(u32, Slot)| *of == half && self.entries[*slot as usize].prefix == *prefix;
+        self.index.find(spread(half), is_it).map(|(_, slot)| *slot)
+    }
+
+    fn half(&self, prefix: &IpNet) -> u32 {
+        let [.., a, b, c, d] = self.hasher.hash_one(prefix).to_be_bytes();
+        u32::from_be_bytes([a, b, c, d])
     }
 
     /// What is at a place.
@@ -180,12 +185,10 @@ impl Table {
 
     /// Puts a path in, in place of the same peer's with the same identifier; and whether that one was refused.
     pub(crate) fn put(&mut self, prefix: IpNet, path: Path) -> (Slot, Put, bool) {
-        let hash = self.hasher.hash_one(prefix);
+        let half = self.half(&prefix);
         let entries = &mut self.entries;
-        let found = self
-            .index
-            .find(hash, |slot| entries[*slot as usize].prefix == prefix);
-        if let Some(slot) = found {
+        let is_it = |(of, slot): &(u32, Slot)| *of == half && entries[*slot as usize].prefix == prefix;
+        if let Some((_, slot)) = self.index.find(spread(half), is_it) {
             let entry = &mut entries[*slot as usize];
             let same = |found: &&mut Path| found.peer == path.peer && found.number == path.number;
             let Some(there) = entry.paths_mut().iter_mut().find(same) else {
@@ -211,9 +214,8 @@ impl Table {
             entries.push(entry);
             u32::try_from(entries.len() - 1).unwrap_or(u32::MAX)
         };
-        let (entries, hasher) = (&self.entries, &self.hasher);
         self.index
-            .insert_unique(hash, slot, |slot| hasher.hash_one(entries[*slot as usize].prefix));
+            .insert_unique(spread(half), (half, slot), |(of, _)| spread(*of));
         (slot, Put::Added, false)
     }
 
@@ -228,8 +230,8 @@ impl Table {
         if !entry.paths().is_empty() {
             return;
         }
-        let hash = self.hasher.hash_one(entry.prefix);
-        if let Ok(found) = self.index.find_entry(hash, |other| *other == slot) {
+        let half = self.half(&entry.prefix);
+        if let Ok(found) = self.index.find_entry(spread(half), |(_, other)| *other == slot) {
             found.remove();
             self.free.push(slot);
         }
@@ -241,6 +243,11 @@ impl Table {
             *self = Self::default();
         }
     }
+}
+
+/// A hash of full length: the index takes both of its ends.
+fn spread(half: u32) -> u64 {
+    u64::from(half) << 32 | u64::from(half)
 }
 
 /// Whether two paths go by the same attributes. Equal ones of one interner are the same.

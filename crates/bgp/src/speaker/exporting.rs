@@ -195,9 +195,14 @@ impl Speaker {
                 let limit = if group.key.client { MAX_PATHS } else { 1 };
                 news |= group.rib.set_all(prefix, wanted, limit);
             } else {
-                let best = self.tables.of(family).entry(*slot).best().cloned();
+                // Nothing goes back to where it came from.
+                let returns = |best: &&Path| group.members.len() == 1 && group.members.contains(&best.peer);
+                let best = self.tables.of(family).entry(*slot).best();
+                let best = best.filter(|best| !returns(best)).cloned();
                 let wanted = best.and_then(|best| self.outgoing(&mut group, prefix, &best));
-                news |= group.rib.set(Nlri::from(prefix), wanted);
+                if wanted.is_some() || !group.rib.is_empty() {
+                    news |= group.rib.set(Nlri::from(prefix), wanted);
+                }
             }
         }
         if group.made.len() > group.sweep_at {

@@ -128,6 +128,11 @@ impl OutRib {
             .filter_map(|entry| Some((&entry.nlri, entry.route.as_ref()?, entry.source)))
     }
 
+    /// Whether nothing has been announced, or all of it is forgotten.
+    pub(super) fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
     /// Whether a route is announced.
     pub(super) fn has(&self, nlri: &Nlri) -> bool {
         self.find(nlri)

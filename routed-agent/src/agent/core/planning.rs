@@ -78,6 +78,7 @@ impl Core {
             self.commands.push(Command::Fixtures(Arc::clone(&self.fixtures)));
         }
         self.set_peers();
+        self.plan_probes(&planner);
         self.write_mtu(planner.container_mtu(&self.fixtures));
         let (mut routes, refused) = planner.store_routes();
         routes.extend(self.gateway_routes(&planner));
