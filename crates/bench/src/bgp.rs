@@ -2,7 +2,7 @@
 //! The comparison of routed-agent with BIRD, FRR and GoBGP, in one run on one machine.
 //!
 //! - [`rib`]: a hundred thousand and a million routes of one peer. [`feed`] records them from a BIRD and plays them,
-//!   [`contender`] starts who receives them, [`meter`] reads what that takes.
+//!   [`contender`] starts who receives them, [`speaker`] among them, [`meter`] reads what that takes.
 //! - [`mesh`]: one agent among many peers. [`field`] sets it up, [`crowd`] is the peers.
 //! - [`kernel_routes`]: our writer of routes beside `ip -batch`.
 
@@ -15,6 +15,7 @@ pub mod mesh;
 pub mod meter;
 pub mod options;
 pub mod rib;
+pub mod speaker;
 pub mod store;
 pub mod wire;
 

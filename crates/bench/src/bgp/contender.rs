@@ -29,6 +29,8 @@ const ANSWER: Duration = Duration::from_secs(120);
 pub enum Make {
     /// Ours.
     Agent,
+    /// Our speaker and its sockets alone; see [`speaker`](super::speaker).
+    Speaker,
     /// BIRD 2.
     Bird,
     /// FRR's bgpd, without zebra.
@@ -50,6 +52,7 @@ impl fmt::Display for Contender {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self.make {
             Make::Agent => "routed-agent",
+            Make::Speaker => "its speaker alone",
             Make::Bird => "BIRD",
             Make::Frr => "FRR",
             Make::GoBgp => "GoBGP",
@@ -61,7 +64,7 @@ impl Make {
     /// The programs it takes, and their package.
     pub fn missing(self) -> Option<String> {
         let (programs, package): (&[&str], _) = match self {
-            Self::Agent => return None,
+            Self::Agent | Self::Speaker => return None,
             Self::Bird => (&["bird", "birdc"], "bird2"),
             Self::Frr => (&[BGPD, "vtysh"], "frr"),
             Self::GoBgp => (&["gobgpd", "gobgp"], "gobgpd"),
@@ -149,6 +152,10 @@ impl Contender {
 
     /// Writes its configuration; the command that starts it.
     fn configure(self, host: &Host) -> Result<Vec<PathBuf>> {
+        if self.make == Make::Speaker {
+            let own = std::env::current_exe().context("find the running program")?;
+            return Ok(vec![own, "--speaker".into()]);
+        }
         let folder = host.folders().top();
         let file = |name: &str| folder.join(name);
         let config = file("config");
@@ -254,6 +261,11 @@ impl Started {
                 let family = &status["peers"][0]["families"][0];
                 let of = |name: &str| number(&family[name]).unwrap_or_default();
                 Ok(of("received") - of("refused"))
+            }
+            (On::Host(host), Make::Speaker) => {
+                let said = fs::read_to_string(host.folders().top().join("output"))?;
+                let count = said.lines().last().and_then(|line| line.parse().ok());
+                count.with_context(|| format!("the speaker says {said}"))
             }
             (On::Host(host), Make::Bird) => {
                 let socket = host.folders().top().join("ctl");

@@ -25,7 +25,7 @@ const SUBNET: &str = "lan0";
 /// How long one direction may take: GoBGP needs minutes for a million.
 const LIMIT: Duration = Duration::from_secs(240);
 /// All that keep routes to themselves.
-const RIB_ONLY: [Make; 4] = [Make::Agent, Make::Bird, Make::Frr, Make::GoBgp];
+const RIB_ONLY: [Make; 5] = [Make::Agent, Make::Speaker, Make::Bird, Make::Frr, Make::GoBgp];
 /// Those that write routes into the kernel without another daemon's help.
 const INTO_KERNEL: [Make; 2] = [Make::Agent, Make::Bird];
 
@@ -236,7 +236,7 @@ impl Case {
         };
         let others: Vec<&Measured> = results
             .iter()
-            .filter(|result| result.contender.make != Make::Agent)
+            .filter(|result| !matches!(result.contender.make, Make::Agent | Make::Speaker))
             .collect();
         let mut ratio =
             |name: &str, of: &str, pick: fn(&Measured) -> &Sample, others: &[&Measured], most: f64| {
