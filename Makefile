@@ -20,7 +20,7 @@ FUZZ_SECONDS ?= 60
 SOAK_ROUNDS  ?= 50
 COMMAND      ?= uname -a
 
-.PHONY: build agent demo test vm lint fmt fmt-check deny bench soak fuzz install uninstall tools clean
+.PHONY: build agent demo test vm lint fmt fmt-check deny bench bench-cni bench-bgp soak fuzz install uninstall tools clean
 
 build: ## the two plugins, as they are installed
 	$(PLUGIN_ENV) cargo build --locked --profile plugin --target $(HOST_TARGET) -p calico-cni -p calico-ipam
@@ -63,10 +63,17 @@ deny: ## licences, bans and sources of what we link; advisories where their data
 	@if timeout 60 cargo deny --locked fetch db >/dev/null 2>&1; then cargo deny --locked check advisories; \
 	else echo "SKIPPED: advisories, their database cannot be reached from here"; fi
 
-bench: build ## against ptp + host-local and against the bare kernel operations
+bench: bench-cni bench-bgp ## both comparisons
+
+bench-cni: build ## the plugins against ptp + host-local and against the bare kernel operations
 	.ci/peers
-	$(PLUGIN_ENV) cargo build --locked --profile plugin --target $(HOST_TARGET) -p bench
+	$(PLUGIN_ENV) cargo build --locked --profile plugin --target $(HOST_TARGET) -p bench --bin bench --bin bare
 	CALICO_BIN_DIR="$(PLUGIN_DIR)" $(PLUGIN_DIR)/bench
+
+bench-bgp: build agent ## the daemon against BIRD, FRR, GoBGP and ip -batch; some eight minutes, as root
+	.ci/peers
+	cargo build --locked --release -p bench --bin bench-bgp
+	CALICO_BIN_DIR="$(PLUGIN_DIR)" "$(TARGET_DIR)/release/bench-bgp" --agent "$(AGENT)"
 
 soak: tools build ## agents stopped and killed under load, SOAK_ROUNDS times each, direct and through a tunnel; as root
 	CALICO_BIN_DIR="$(PLUGIN_DIR)" SOAK_ROUNDS="$(SOAK_ROUNDS)" \

@@ -2,7 +2,7 @@
 //! The comparison of routed-agent with BIRD, FRR and GoBGP, in one run on one machine.
 //!
 //! - [`rib`]: a hundred thousand and a million routes of one peer. [`feed`] records them from a BIRD and plays them,
-//!   [`contender`] starts who receives them, [`meter`] reads what that takes.
+//!   [`contender`] starts who receives them, [`speaker`] among them, [`meter`] reads what that takes.
 //! - [`mesh`]: one agent among many peers. [`field`] sets it up, [`crowd`] is the peers.
 //! - [`kernel_routes`]: our writer of routes beside `ip -batch`.
 
@@ -15,6 +15,7 @@ pub mod mesh;
 pub mod meter;
 pub mod options;
 pub mod rib;
+pub mod speaker;
 pub mod store;
 pub mod wire;
 
@@ -40,21 +41,28 @@ pub fn compare(options: &Options) -> Result<bool> {
         options.rounds, options.large_rounds, options.large_routes
     );
     let mut report = Report::about(&words, own);
-    if options.has(Part::Rib) {
-        rib::measure(options, &mut report)?;
-    }
-    if options.has(Part::Mesh) {
-        mesh::cold(options, &mut report)?;
-    }
-    if options.has(Part::Change) || options.has(Part::Idle) {
-        mesh::running(options, &mut report)?;
-    }
-    if options.has(Part::Kernel) {
-        kernel_routes::measure(options, &mut report)?;
-    }
+    let done = measure(options, &mut report);
+    // What was measured before something failed is not lost.
     report.write(&options.json)?;
     print!("{report}");
+    done?;
     Ok(report.all_met() || !options.strict)
+}
+
+fn measure(options: &Options, report: &mut Report) -> Result<()> {
+    if options.has(Part::Rib) {
+        rib::measure(options, report)?;
+    }
+    if options.has(Part::Mesh) {
+        mesh::cold(options, report)?;
+    }
+    if options.has(Part::Change) || options.has(Part::Idle) {
+        mesh::running(options, report)?;
+    }
+    if options.has(Part::Kernel) {
+        kernel_routes::measure(options, report)?;
+    }
+    Ok(())
 }
 
 fn progress(what: std::fmt::Arguments<'_>) {

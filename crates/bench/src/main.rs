@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `bench`: what an ADD and a DEL cost, against real peers in the same run. `make bench` calls it; see `--help`.
+//! `bench`: what an ADD and a DEL cost, against real peers in the same run. `make bench-cni` calls it; see `--help`.
 
 use std::process::ExitCode;
 

@@ -29,6 +29,8 @@ const ANSWER: Duration = Duration::from_secs(120);
 pub enum Make {
     /// Ours.
     Agent,
+    /// Our speaker and its sockets alone; see [`speaker`](super::speaker).
+    Speaker,
     /// BIRD 2.
     Bird,
     /// FRR's bgpd, without zebra.
@@ -50,6 +52,7 @@ impl fmt::Display for Contender {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self.make {
             Make::Agent => "routed-agent",
+            Make::Speaker => "its speaker alone",
             Make::Bird => "BIRD",
             Make::Frr => "FRR",
             Make::GoBgp => "GoBGP",
@@ -61,7 +64,7 @@ impl Make {
     /// The programs it takes, and their package.
     pub fn missing(self) -> Option<String> {
         let (programs, package): (&[&str], _) = match self {
-            Self::Agent => return None,
+            Self::Agent | Self::Speaker => return None,
             Self::Bird => (&["bird", "birdc"], "bird2"),
             Self::Frr => (&[BGPD, "vtysh"], "frr"),
             Self::GoBgp => (&["gobgpd", "gobgp"], "gobgpd"),
@@ -86,7 +89,7 @@ pub struct Started {
 #[derive(Debug)]
 enum On {
     Member(Box<Member>),
-    Host(Host),
+    Host(Box<Host>),
 }
 
 impl Contender {
@@ -114,7 +117,7 @@ impl Contender {
         Ok(Started {
             contender: self,
             process: Some(process),
-            on: On::Host(host),
+            on: On::Host(Box::new(host)),
         })
     }
 
@@ -129,9 +132,7 @@ impl Contender {
         let file = host.host().folders().store();
         let mut member = host
             .with("DATASTORE_PATH", &file.display().to_string())
-            .with("CALICO_IPV4POOL_CIDR", RANGE)
-            .with("CALICO_IPV4POOL_IPIP", "Never")
-            .with("CALICO_IPV6POOL_CIDR", "none")
+            .with("NO_DEFAULT_POOLS", "true")
             .with("CALICO_BGP_PROGRAM_CLUSTER_ROUTES", program)
             .with("CALICO_BGP_EBGP_MAX_PREFIXES", "2000000")
             .with("IP", &address.to_string());
@@ -139,19 +140,22 @@ impl Contender {
             member.use_program(agent.to_owned());
         }
         lan.attach(member.host(), subnet, &[address], &[])?;
-        member.start()?;
-        member.until("/v1/status", |status| {
-            status["addresses"]
-                .as_array()
-                .is_some_and(|list| !list.is_empty())
-        })?;
+        // Nobody's blocks come out of the pool: it is there for what it says about routes.
+        let pool =
+            json!({ "cidr": RANGE, "ipipMode": "Never", "vxlanMode": "Never", "nodeSelector": "!all()" });
+        store::apply(&file, Kind::IpPool, "pool", &pool)?;
         let peer = json!({ "peerIP": FEEDER.to_string(), "asNumber": FEEDER_AS });
         store::apply(&file, Kind::BgpPeer, "feeder", &peer)?;
+        member.start()?;
         Ok(member)
     }
 
     /// Writes its configuration; the command that starts it.
     fn configure(self, host: &Host) -> Result<Vec<PathBuf>> {
+        if self.make == Make::Speaker {
+            let own = std::env::current_exe().context("find the running program")?;
+            return Ok(vec![own, "--speaker".into()]);
+        }
         let folder = host.folders().top();
         let file = |name: &str| folder.join(name);
         let config = file("config");
@@ -257,6 +261,11 @@ impl Started {
                 let family = &status["peers"][0]["families"][0];
                 let of = |name: &str| number(&family[name]).unwrap_or_default();
                 Ok(of("received") - of("refused"))
+            }
+            (On::Host(host), Make::Speaker) => {
+                let said = fs::read_to_string(host.folders().top().join("output"))?;
+                let count = said.lines().last().and_then(|line| line.parse().ok());
+                count.with_context(|| format!("the speaker says {said}"))
             }
             (On::Host(host), Make::Bird) => {
                 let socket = host.folders().top().join("ctl");

@@ -110,7 +110,7 @@ impl Field {
         let mut found = 0;
         let netlink = &mut self.netlink;
         let seen = eventually(LIMIT, || {
-            let routes = netlink.routes(filter.clone()).ok()?;
+            let routes = netlink.routes(filter).ok()?;
             let theirs = |route: &&Route| pool.contains(&route.destination) && route.gateway.is_some();
             found = routes.iter().filter(theirs).count();
             (found >= count).then(Instant::now)
@@ -187,7 +187,7 @@ fn fill(file: &Path, members: &[Member]) -> Result<()> {
 
 fn registered(name: &str, address: Ipv4Addr, number: usize) -> Result<Write> {
     let bgp = NodeBgp {
-        ipv4_address: Some(IpNet::new(IpAddr::V4(address), 16)?.into()),
+        ipv4_address: Some(IpNet::new(IpAddr::V4(address), 16)?),
         ..NodeBgp::default()
     };
     let spec = NodeSpec {

@@ -49,6 +49,8 @@ const PARTS: [(&str, Part); 5] = [
 pub enum Job {
     /// Print the help.
     Help,
+    /// Be the speaker that takes part alone: `bench-bgp` starts itself so.
+    Speaker,
     /// Measure.
     Compare(Options),
 }
@@ -108,6 +110,7 @@ impl Job {
             };
             match argument.as_str() {
                 "--help" | "-h" => return Ok(Self::Help),
+                "--speaker" => return Ok(Self::Speaker),
                 "--strict" => options.strict = true,
                 "--rounds" => options.rounds = count(&argument, &value()?)?,
                 "--large-rounds" => options.large_rounds = count(&argument, &value()?)?,

@@ -109,7 +109,7 @@ pub fn establish(stream: &mut TcpStream, identity: Identity) -> Result<Inbox> {
 
 /// Waits for more.
 pub fn receive(stream: &mut TcpStream, inbox: &mut Inbox) -> Result<()> {
-    let mut buffer = [0; 64 * 1024];
+    let mut buffer = vec![0; 64 * 1024];
     let count = stream.read(&mut buffer).context("the peer is silent")?;
     if count == 0 {
         bail!("the peer has closed the connection");

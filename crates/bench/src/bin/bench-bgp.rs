@@ -12,6 +12,7 @@ fn main() -> ExitCode {
             print!("{HELP}");
             Ok(true)
         }
+        Ok(Job::Speaker) => bench::bgp::speaker::run().map(|()| true),
         Ok(Job::Compare(options)) => {
             testbed::clean_up_on_interrupt().and_then(|()| bench::bgp::compare(&options))
         }
