@@ -14,7 +14,10 @@ use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 use testbed::{PATIENCE, Place, Program, peers, vm};
 
-use crate::support::{Cluster, possible};
+use crate::{
+    support::{Cluster, possible},
+    survival::lose_nothing,
+};
 
 /// `ETH_P_IP` in network byte order.
 const ETH_P_IP: i32 = 0x0800_u16.to_be() as i32;
@@ -113,15 +116,8 @@ fn two_subnets(device: &str) -> Result<()> {
             status["tunnelProbes"]["through"] == tunnels
         })?;
     }
-    // A restart and a kill change nothing, on either side.
-    for (place, signal) in [(0, Signal::SIGTERM), (2, Signal::SIGKILL)] {
-        let member = &mut cluster.members[place];
-        member.end(signal)?;
-        containers[0].0.ping(inner).context("while an agent is away")?;
-        member.start()?;
-        member.until_peers(2)?;
-        containers[0].0.ping(inner).context("after its return")?;
-    }
+    // Nothing is lost while agents are stopped, killed and upgraded.
+    lose_nothing(&mut cluster, &containers, 1, 100)?;
     // The pool goes over to the plain network: the router does not know the blocks, so only neighbours reach each other.
     cluster.patch(Kind::IpPool, "default-ipv4-ippool", |pool| {
         pool["spec"]["ipipMode"] = json!("Never");
