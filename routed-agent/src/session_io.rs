@@ -17,7 +17,7 @@ use bgp::{
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     net::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
@@ -68,6 +68,8 @@ pub trait Driver {
 pub struct Sessions {
     driver: Rc<dyn Driver>,
     inner: RefCell<Inner>,
+    /// What is being read, whichever session it is of: all are on one thread.
+    buffer: RefCell<Box<[u8]>>,
 }
 
 #[derive(Default)]
@@ -96,6 +98,7 @@ impl Sessions {
         Rc::new(Self {
             driver,
             inner: RefCell::default(),
+            buffer: RefCell::new(vec![0; READ].into_boxed_slice()),
         })
     }
 
@@ -269,17 +272,29 @@ impl Sessions {
         self.driver.event(id, event);
     }
 
-    async fn read_all(self: Rc<Self>, id: PeerId, connection: ConnectionId, mut read: OwnedReadHalf) {
-        let mut buffer = vec![0; READ];
-        loop {
-            match read.read(&mut buffer).await {
-                Ok(0) | Err(_) => break,
-                Ok(count) => self
-                    .driver
-                    .event(id, Event::Received(connection, &buffer[..count])),
+    async fn read_all(self: Rc<Self>, id: PeerId, connection: ConnectionId, read: OwnedReadHalf) {
+        while read.readable().await.is_ok() {
+            if !self.read_some(id, connection, &read) {
+                break;
             }
+            // One that floods is not to keep the others waiting.
+            tokio::task::yield_now().await;
         }
         self.end(id, connection);
+    }
+
+    /// Whether there is more to come.
+    fn read_some(&self, id: PeerId, connection: ConnectionId, read: &OwnedReadHalf) -> bool {
+        let mut buffer = self.buffer.borrow_mut();
+        match read.try_read(&mut buffer) {
+            Err(problem) => problem.kind() == io::ErrorKind::WouldBlock,
+            Ok(0) => false,
+            Ok(count) => {
+                let bytes = &buffer[..count];
+                self.driver.event(id, Event::Received(connection, bytes));
+                true
+            }
+        }
     }
 
     async fn write_all(

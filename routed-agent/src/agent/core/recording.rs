@@ -2,13 +2,10 @@
 //! What goes into the journal, and what it is put down to. A pass may change a hundred thousand routes: texts are made once
 //! and shared.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use bgp::{PeerId, session::SessionState, speaker::RouteView};
+use hashbrown::HashMap;
 use ipnet::IpNet;
 
 use super::Core;
