@@ -48,9 +48,9 @@ pub const FELIX: &[Group] = &[
     Group { why: "policy is not enforced by this version", names: &[
         "allowIPIPPacketsFromWorkloads", "allowVXLANPacketsFromWorkloads", "chainInsertMode", "defaultEndpointToHostAction",
         "disableConntrackInvalidCheck", "failsafeInboundHostPorts", "failsafeOutboundHostPorts", "interfaceExclude",
-        "logActionRateLimit", "logActionRateLimitBurst", "logPrefix", "policySyncPathPrefix", "serviceLoopPrevention",
-        "workloadSourceSpoofing",
+        "logActionRateLimit", "logActionRateLimitBurst", "logPrefix", "policySyncPathPrefix", "workloadSourceSpoofing",
     ] },
+    Group { why: "traffic to service addresses that nobody has translated is always dropped", names: &["serviceLoopPrevention"] },
     Group { why: "this version does no such address translation, announcement or marking", names: &[
         "floatingIPs", "istioAmbientMode", "istioDSCPMark", "ipv4ElevatedRoutePriority", "ipv6ElevatedRoutePriority",
         "liveMigrationRouteConvergenceTime", "localSubnetL2Reachability", "localSubnetL2ReachabilityRefreshInterval",
