@@ -85,7 +85,9 @@ impl Speaker {
             let table = self.tables.of(family);
             let has_paths = |slot: &Slot| !table.entry(*slot).paths().is_empty();
             let all: Vec<Slot> = table.slots().filter(has_paths).collect();
-            self.export_to(number, family, &all);
+            if self.export_to(number, family, &all) {
+                self.signal_members(number);
+            }
         }
         let Some(group) = self.groups.get(&number) else {
             return;
@@ -173,11 +175,15 @@ impl Speaker {
             .collect();
         for number in groups {
             if self.export_to(number, family, listed) {
-                let members = self.groups.get(&number).map(|group| group.members.clone());
-                for id in members.unwrap_or_default() {
-                    self.signal(id);
-                }
+                self.signal_members(number);
             }
+        }
+    }
+
+    fn signal_members(&mut self, number: u32) {
+        let members = self.groups.get(&number).map(|group| group.members.clone());
+        for id in members.unwrap_or_default() {
+            self.signal(id);
         }
     }
 

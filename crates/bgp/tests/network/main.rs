@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bgp::{PeerId, Speaker, speaker::PeerStatus};
 use ipnet::IpNet;
 use simulation::{MS, Network, Node, address};
 
@@ -92,7 +93,21 @@ fn assert_complete(network: &Network, seed: u64) {
                 network.describe()
             );
         }
+        // Nobody is left waiting for a signal that has been forgotten.
+        for (id, peer) in network.speakers[this].iter().flat_map(everybody) {
+            let all_told = peer.families.iter().all(|family| family.told);
+            assert!(
+                all_told || peer.negotiated.is_none(),
+                "seed {seed}, node {this} owes {id:?}: {:#?}",
+                network.describe()
+            );
+        }
     }
+}
+
+fn everybody(speaker: &Speaker) -> impl Iterator<Item = (PeerId, PeerStatus<'_>)> {
+    let ids = speaker.peer_ids();
+    ids.filter_map(|id| Some((id, speaker.peer(id)?)))
 }
 
 #[test]
