@@ -9,6 +9,7 @@ mod keeper;
 mod line;
 mod rings;
 mod stream;
+mod sums;
 
 use std::{
     path::Path,
@@ -18,18 +19,21 @@ use std::{
         mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use ipnet::IpNet;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
 pub use line::{Change, Kind, Line, Object, PeerName, time_text};
 pub use rings::{Filter, Limits};
 pub use stream::{Reader, TooManyReaders};
+pub use sums::News as PrefixNews;
 
 use disk::{Disk, Unwritten};
 use rings::Rings;
+use sums::Sums;
 
 /// Lines that may wait for the journal's thread.
 const QUEUE: usize = 250_000;
@@ -138,6 +142,7 @@ pub struct Recorder {
     sender: Option<mpsc::Sender<Batch>>,
     ended: mpsc::Receiver<()>,
     pending: Vec<Line>,
+    sums: Sums,
     lost: u64,
 }
 
@@ -170,6 +175,7 @@ impl Recorder {
             sender: Some(sender),
             ended,
             pending: Vec::new(),
+            sums: Sums::default(),
             lost: 0,
         })
     }
@@ -195,8 +201,18 @@ impl Recorder {
         }
     }
 
+    /// Notes news of a prefix: a line of its own while there are few of them, part of a sum where there are many.
+    pub fn record_prefix(&mut self, prefix: IpNet, news: PrefixNews) {
+        if let Some(line) = self.sums.add(prefix, news) {
+            self.record(line);
+        }
+    }
+
     /// Hands on what was noted.
     pub fn flush(&mut self) {
+        for line in self.sums.take(Instant::now()) {
+            self.record(line);
+        }
         if self.pending.is_empty() {
             return;
         }

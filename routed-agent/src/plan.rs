@@ -39,7 +39,7 @@ pub enum Way {
     /// Sent to one of these; gateways are taken to be on the link where `onlink` is set.
     Via {
         /// At least one.
-        hops: Vec<Hop>,
+        hops: Arc<[Hop]>,
         /// The addresses do not say so.
         onlink: bool,
     },

@@ -3,12 +3,13 @@
 
 mod fixtures;
 mod from_store;
+mod learned;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
-use bgp::{Attributes, speaker::RouteView};
+use bgp::Attributes;
 use ipnet::IpNet;
 use model::ip_pool::EncapsulationMode;
 
@@ -71,6 +72,8 @@ pub struct Choices {
     /// Interfaces whose MTU counts where the device of the node's address is not known.
     pub mtu_pattern: String,
 }
+
+pub use learned::LearnedRoutes;
 
 /// Everything that planning needs.
 #[derive(Clone, Copy, Debug)]
@@ -155,89 +158,14 @@ impl<'a> Planner<'a> {
         (decision, node)
     }
 
-    /// The route for what BGP has selected; `None` if nothing is to be programmed for it.
-    pub fn bgp_route(
-        &self,
-        prefix: &IpNet,
-        selected: &[RouteView<'_>],
-    ) -> Option<Result<PlannedRoute, Refusal>> {
-        let best = selected.first()?;
-        // Own routes are for announcing only.
-        best.peer?;
-        let next_hop = best.next_hop.map(|next_hop| next_hop.address);
-        let (decision, node) = self.decide(prefix, next_hop);
-        if self.in_vxlan_pool(prefix) && self.snapshot.owner_of(prefix).is_some() {
-            // The store says where these are, with all that VXLAN needs to know besides.
-            return None;
-        }
-        if let Some(refusal) = self.refuse(prefix) {
-            return Some(Err(refusal));
-        }
-        let text = |what: String| -> Arc<str> { format!("{what}; {}", decision.reason).into() };
-        let is_left_out = match decision.encapsulation {
-            Encapsulation::Ipip => !self.choices.programs_ipip,
-            Encapsulation::Direct => {
-                !self.choices.programs_unencapsulated && self.snapshot.pool_of(prefix).is_some()
-            }
-            Encapsulation::Vxlan => false,
-        };
-        if is_left_out {
-            return None;
-        }
-        if decision.encapsulation == Encapsulation::Ipip {
-            let peer = node.and_then(|node| self.snapshot.node_address(node, false))?;
-            let reason = text(format!("of node {} by BGP", node.unwrap_or_default()));
-            return Some(Ok(self.tunnelled(prefix, peer.addr(), RouteOrigin::Bgp, reason)));
-        }
-        if decision.encapsulation == Encapsulation::Vxlan {
-            // Another store's block: the next hop is a node that is known here.
-            let node = node?;
-            let reason = text(format!("next hop of BGP is node {node}"));
-            let route = self.vxlan_route(prefix, node, reason);
-            return Some(route.map(|route| PlannedRoute {
-                origin: RouteOrigin::Bgp,
-                ..route
-            }));
-        }
-        let mut hops = BTreeSet::new();
-        let mut unreachable = Vec::new();
-        for path in selected {
-            let Some(next_hop) = path.next_hop else { continue };
-            match self.facts.resolve(next_hop.address) {
-                Some(found) => hops.extend(found),
-                None => unreachable.push(next_hop.address.to_string()),
-            }
-        }
-        if hops.is_empty() {
-            return Some(Err(Refusal {
-                code: code::UNREACHABLE,
-                text: format!("no route leads to next hop {}", unreachable.join(", ")),
-            }));
-        }
-        let through: Vec<String> = selected
-            .iter()
-            .filter_map(|path| path.next_hop.map(|next_hop| next_hop.address.to_string()))
-            .collect();
-        Some(Ok(PlannedRoute {
-            way: Way::Via {
-                hops: hops.into_iter().collect(),
-                onlink: false,
-            },
-            metric: self.metric(prefix),
-            source: self.source(prefix),
-            encapsulation: Encapsulation::Direct,
-            origin: RouteOrigin::Bgp,
-            reason: text(format!("BGP next hop {}", through.join(", "))),
-        }))
-    }
-
     fn tunnelled(&self, prefix: &IpNet, peer: IpAddr, origin: RouteOrigin, reason: Arc<str>) -> PlannedRoute {
         PlannedRoute {
             way: Way::Via {
-                hops: vec![Hop {
+                hops: [Hop {
                     gateway: Some(peer),
                     device: Arc::clone(&self.choices.ipip_device),
-                }],
+                }]
+                .into(),
                 onlink: true,
             },
             metric: self.metric(prefix),
@@ -341,10 +269,11 @@ impl<'a> Planner<'a> {
         };
         Ok(PlannedRoute {
             way: Way::Via {
-                hops: vec![Hop {
+                hops: [Hop {
                     gateway: Some(there),
                     device: Arc::clone(device),
-                }],
+                }]
+                .into(),
                 onlink: true,
             },
             metric: self.metric(prefix),

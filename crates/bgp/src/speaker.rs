@@ -20,6 +20,7 @@ mod lifecycle;
 mod out_rib;
 mod peer;
 mod selecting;
+mod selection;
 mod status;
 
 use std::{
@@ -32,6 +33,7 @@ use ipnet::IpNet;
 pub use config::{NextHopMode, NextHopState, Origination, OwnAddresses, PeerConfig, Policies, SpeakerConfig};
 pub use event::Output;
 pub use peer::Counters;
+pub use selection::{Selection, SelectionChange};
 pub use status::{FamilyStatus, PeerStatus, RouteView};
 
 use crate::{
@@ -42,6 +44,7 @@ use crate::{
 };
 use exporting::Group;
 use peer::Peer;
+use selection::Selections;
 
 /// See the module.
 #[derive(Debug)]
@@ -58,7 +61,8 @@ pub struct Speaker {
     groups: BTreeMap<u32, Group>,
     next_group: u32,
     /// Prefixes whose selection may have changed, for the owner.
-    changes: Vec<IpNet>,
+    changes: Vec<SelectionChange>,
+    selections: Selections,
     timers: BTreeSet<(Time, PeerId)>,
     /// While the routes of peers are waited for after a restart: until when, and whose.
     deferral: Option<Deferral>,
@@ -116,6 +120,7 @@ impl Speaker {
             groups: BTreeMap::new(),
             next_group: 0,
             changes: Vec::new(),
+            selections: Selections::default(),
             timers: BTreeSet::new(),
             deferral,
             outputs: Vec::new(),
@@ -298,7 +303,7 @@ impl Speaker {
     }
 
     /// Prefixes whose selection may have changed since the last call, after [`Speaker::settle`].
-    pub fn take_changes(&mut self) -> Vec<IpNet> {
+    pub fn take_changes(&mut self) -> Vec<SelectionChange> {
         std::mem::take(&mut self.changes)
     }
 

@@ -326,7 +326,7 @@ impl Core {
             for output in outputs {
                 self.take_output(output);
             }
-            self.plan_bgp(&changes);
+            self.take_selections(&changes);
         }
         // The last routes may have come with the End-of-RIB: leftovers go after they are in place, not before.
         if std::mem::take(&mut self.converged) {

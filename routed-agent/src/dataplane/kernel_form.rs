@@ -22,7 +22,7 @@ pub(super) fn of(
             ..Route::to(*prefix)
         },
         Way::Container(device) => return Some(Route::on_link(*prefix, index(device)?)),
-        Way::Via { hops, onlink } => match hops.as_slice() {
+        Way::Via { hops, onlink } => match &**hops {
             [hop] => {
                 let interface = index(&hop.device)?;
                 match hop.gateway {

@@ -161,7 +161,10 @@ impl Planner<'_> {
             text: format!("no route leads to {address}"),
         })?;
         Ok(PlannedRoute {
-            way: Way::Via { hops, onlink: false },
+            way: Way::Via {
+                hops: hops.into(),
+                onlink: false,
+            },
             metric: self.metric(prefix),
             source: self.source(prefix),
             encapsulation: Encapsulation::Direct,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 use std::collections::BTreeSet;
 
-use bgp::{PathFlags, PeerId, message::NextHop, speaker::RouteView};
 use datastore::{Entry, Revision};
 use model::{AffinityOwner, Key, Kind};
 use serde_json::{Value, json};
@@ -125,27 +124,14 @@ fn learned(
     prefix: &str,
     next_hops: &[&str],
 ) -> Option<Result<PlannedRoute, Refusal>> {
-    let attributes = Attributes::default();
     let facts = ground();
     let planner = Planner {
         snapshot,
         facts: &facts,
         choices,
     };
-    let paths: Vec<RouteView<'_>> = next_hops
-        .iter()
-        .map(|next_hop| RouteView {
-            prefix: net(prefix),
-            peer: Some(PeerId(1)),
-            path_id: 0,
-            attributes: &attributes,
-            next_hop: Some(NextHop::from(next_hop.parse::<IpAddr>().unwrap())),
-            refused: false,
-            used: true,
-            flags: PathFlags::default(),
-        })
-        .collect();
-    planner.bgp_route(&net(prefix), &paths)
+    let next_hops: Vec<IpAddr> = next_hops.iter().map(|text| text.parse().unwrap()).collect();
+    LearnedRoutes::new(planner).route(&net(prefix), &next_hops)
 }
 
 fn way(route: &PlannedRoute) -> BTreeSet<String> {

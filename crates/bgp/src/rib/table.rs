@@ -63,6 +63,8 @@ pub(crate) struct Entry {
     pub(crate) sharing: u8,
     /// In the list of changed prefixes.
     pub(crate) listed: bool,
+    /// The number of what was selected last.
+    pub(crate) selection: u32,
     paths: Paths,
 }
 
@@ -168,6 +170,11 @@ impl Table {
         &self.entries[slot as usize]
     }
 
+    /// What is at a place, if there is such a place still.
+    pub(crate) fn entry_at(&self, slot: Slot) -> Option<&Entry> {
+        self.entries.get(slot as usize)
+    }
+
     /// What is at a place, to be changed.
     pub(crate) fn entry_mut(&mut self, slot: Slot) -> &mut Entry {
         &mut self.entries[slot as usize]
@@ -205,6 +212,7 @@ impl Table {
             prefix,
             sharing: 0,
             listed: false,
+            selection: 0,
             paths: Paths::One(path),
         };
         let slot = if let Some(slot) = self.free.pop() {

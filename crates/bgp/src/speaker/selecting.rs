@@ -13,12 +13,13 @@ use crate::{
 impl Speaker {
     /// Selects and announces what events have changed since the last call.
     pub fn settle(&mut self) {
+        self.sweep_selections();
         for family in Family::ALL {
             let listed = std::mem::take(self.listed.of_mut(family));
             for slot in &listed {
                 self.tables.of_mut(family).entry_mut(*slot).listed = false;
                 self.select(family, *slot);
-                self.changes.push(self.tables.of(family).entry(*slot).prefix);
+                self.note_change(family, *slot);
             }
             self.export(family, &listed);
             let table = self.tables.of_mut(family);

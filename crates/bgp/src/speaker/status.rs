@@ -109,6 +109,11 @@ impl Speaker {
         })
     }
 
+    /// State of a peer's session.
+    pub fn state_of(&self, id: PeerId) -> Option<SessionState> {
+        self.peers.get(&id).map(|peer| peer.session.state())
+    }
+
     /// How many prefixes of a family have a path.
     pub fn prefixes(&self, family: Family) -> usize {
         self.tables.of(family).len()

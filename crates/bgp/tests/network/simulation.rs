@@ -391,7 +391,22 @@ impl Network {
         };
         speaker.settle();
         let changes = speaker.take_changes();
-        for prefix in changes {
+        for change in changes {
+            let prefix = change.prefix;
+            let before = speaker.selection_before(&change);
+            assert_eq!(before.is_some(), self.known[node].contains(&prefix), "{prefix}");
+            assert_eq!(
+                change.is_another(),
+                before != speaker.selection_now(&change),
+                "{prefix}"
+            );
+            assert_eq!(
+                speaker.selection_now(&change),
+                speaker.selection(&prefix),
+                "{prefix}"
+            );
+            let hops: Vec<IpAddr> = speaker.next_hops_of(&change).collect();
+            assert!(speaker.next_hops_to(&prefix).eq(hops), "{prefix}");
             let there = !speaker.selected(&prefix).is_empty();
             if there {
                 self.known[node].insert(prefix);

@@ -7,17 +7,17 @@ use std::{
     sync::Arc,
 };
 
-use bgp::speaker::NextHopState;
+use bgp::speaker::{NextHopState, SelectionChange};
 use ipnet::IpNet;
 use model::{AffinityState, prefix};
 
-use super::{Core, recording::Selected};
+use super::{Core, recording::Why};
 use crate::{
     dataplane::Command,
     encapsulation::Encapsulation,
     facts::Facts,
     plan::{PlannedRoute, RouteOrigin, Routes, Way},
-    planner::{Choices, Planner},
+    planner::{Choices, LearnedRoutes, Planner},
     snapshot::Snapshot,
 };
 
@@ -43,6 +43,15 @@ fn replace_within<V>(
     concerned.extend(values.keys());
     map.extend(values);
     concerned
+}
+
+/// A pass over learned routes.
+struct Learned<'a> {
+    /// `None`: nothing is known of the ground yet.
+    plans: Option<LearnedRoutes<'a>>,
+    /// Of the prefix that it is the turn of.
+    next_hops: Vec<IpAddr>,
+    changes: Vec<(IpNet, Option<PlannedRoute>)>,
 }
 
 /// The blocks of this node, as policies know them.
@@ -93,16 +102,11 @@ impl Core {
             self.resolve(address, &facts);
         }
         self.originate();
-        let all: BTreeSet<IpNet> = self
-            .speaker
-            .routes()
-            .filter(|route| route.used)
-            .map(|route| route.prefix)
-            .collect();
-        let all: Vec<IpNet> = all
-            .into_iter()
-            .chain(self.bgp_routes.keys().copied().collect::<Vec<_>>())
-            .collect();
+        let used = self.speaker.routes().filter(|route| route.used);
+        let mut all: Vec<IpNet> = used.map(|route| route.prefix).collect();
+        all.extend(self.bgp_routes.keys().chain(self.bgp_refused.keys()));
+        all.sort_unstable();
+        all.dedup();
         self.plan_bgp(&all);
         self.note_refusals();
         if !self.begun
@@ -202,7 +206,7 @@ impl Core {
         let routes = wanted.filter_map(|(peer, gateway)| {
             let route = PlannedRoute {
                 way: Way::Via {
-                    hops: planner.facts.resolve(gateway)?,
+                    hops: planner.facts.resolve(gateway)?.into(),
                     onlink: false,
                 },
                 metric: if peer.address.is_ipv6() { 1024 } else { 0 },
@@ -238,38 +242,78 @@ impl Core {
         );
     }
 
-    /// Routes of prefixes whose selection has changed.
-    pub(in crate::agent) fn plan_bgp(&mut self, prefixes: &[IpNet]) {
-        let Some(facts) = self.facts.clone() else { return };
-        let snapshot = Arc::clone(&self.snapshot);
-        let choices = self.choices.clone();
-        let planner = Self::planner(&snapshot, &facts, &choices);
-        let mut changes: Vec<(IpNet, Option<PlannedRoute>)> = Vec::new();
-        for prefix in prefixes {
-            let selected = self.speaker.selected(prefix);
-            let planned = planner.bgp_route(prefix, &selected);
-            let now = Selected::of(&selected);
-            let (peer, cause) = self.note_selection(prefix, now);
-            match planned {
-                Some(Ok(route)) => {
-                    self.clear_refusal(prefix);
-                    if self.bgp_routes.get(prefix) != Some(&route) {
-                        let before = self.bgp_routes.insert(*prefix, route.clone());
-                        self.note_route(prefix, before.as_ref(), Some(&route), (peer, None));
-                        changes.push((*prefix, Some(route)));
-                    }
-                    continue;
-                }
-                Some(Err(refusal)) => self.refuse(prefix, refusal),
-                None => self.clear_refusal(prefix),
-            }
-            if let Some(before) = self.bgp_routes.remove(prefix) {
-                self.note_route(prefix, Some(&before), None, (peer, cause.as_ref()));
-                changes.push((*prefix, None));
-            }
+    /// What follows from other selections of BGP.
+    pub(in crate::agent) fn take_selections(&mut self, changes: &[SelectionChange]) {
+        if changes.is_empty() {
+            return;
         }
-        if !changes.is_empty() {
-            self.commands.push(Command::BgpRoutes(changes));
+        self.plan_learned(|core, learned| {
+            for change in changes {
+                let why = core.note_selection(change);
+                learned.next_hops.clear();
+                learned.next_hops.extend(core.speaker.next_hops_of(change));
+                core.plan_prefix(learned, change.prefix, &why);
+            }
+        });
+    }
+
+    /// What follows for these prefixes from other circumstances.
+    pub(in crate::agent) fn plan_bgp(&mut self, prefixes: &[IpNet]) {
+        self.plan_learned(|core, learned| {
+            for prefix in prefixes {
+                let why = Why::of(core.speaker.selection(prefix));
+                learned.next_hops.clear();
+                learned.next_hops.extend(core.speaker.next_hops_to(prefix));
+                core.plan_prefix(learned, *prefix, &why);
+            }
+        });
+    }
+
+    fn plan_learned(&mut self, pass: impl FnOnce(&mut Self, &mut Learned<'_>)) {
+        let (facts, snapshot, choices) = (
+            self.facts.clone(),
+            Arc::clone(&self.snapshot),
+            self.choices.clone(),
+        );
+        let planner = facts
+            .as_ref()
+            .map(|facts| Self::planner(&snapshot, facts, &choices));
+        let mut learned = Learned {
+            plans: planner.map(LearnedRoutes::new),
+            next_hops: Vec::new(),
+            changes: Vec::new(),
+        };
+        pass(self, &mut learned);
+        if !learned.changes.is_empty() {
+            self.commands.push(Command::BgpRoutes(learned.changes));
+        }
+    }
+
+    /// Plans the route of a prefix that has these next hops anew.
+    fn plan_prefix(&mut self, learned: &mut Learned<'_>, prefix: IpNet, why: &Why) {
+        // As long as nothing is known of the ground, there is nothing to build on.
+        let Some(plans) = &mut learned.plans else { return };
+        // Own routes are for announcing only.
+        let planned = why
+            .is_learned()
+            .then(|| plans.route(&prefix, &learned.next_hops))
+            .flatten();
+        match planned {
+            Some(Ok(route)) => {
+                self.clear_refusal(&prefix);
+                if self.bgp_routes.get(&prefix) != Some(&route) {
+                    let before = self.bgp_routes.insert(prefix, route.clone());
+                    self.note_route(&prefix, before.as_ref(), Some(&route), (why.peer, None));
+                    learned.changes.push((prefix, Some(route)));
+                }
+                return;
+            }
+            Some(Err(refusal)) => self.refuse(&prefix, refusal),
+            None => self.clear_refusal(&prefix),
+        }
+        if let Some(before) = self.bgp_routes.remove(&prefix) {
+            self.note_route(&prefix, Some(&before), None, (why.peer, why.cause.as_ref()));
+            learned.changes.push((prefix, None));
         }
     }
 

@@ -4,14 +4,18 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use bgp::{PeerId, session::SessionState, speaker::RouteView};
+use bgp::{
+    PeerId,
+    session::SessionState,
+    speaker::{Selection, SelectionChange},
+};
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
 use super::Core;
 use crate::{
     export_policy::class,
-    journal::{Change, Kind, Limits, Line, Object, PeerName, Recorder},
+    journal::{Change, Kind, Limits, Line, Object, PeerName, PrefixNews, Recorder},
     plan::{Fixtures, PlannedRoute, Refusal, RouteOrigin},
 };
 
@@ -20,8 +24,6 @@ use crate::{
 pub(in crate::agent) struct Recording {
     recorder: Recorder,
     peers: HashMap<PeerId, Arc<PeerName>>,
-    /// What was selected, by prefix.
-    selected: HashMap<IpNet, Selected>,
     /// Refusals that have been told, by code.
     refused: BTreeMap<IpNet, &'static str>,
     /// Why a session could not be made, at the last attempt.
@@ -30,24 +32,29 @@ pub(in crate::agent) struct Recording {
     texts: HashMap<Text, Arc<str>>,
 }
 
-/// What is known of a selection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Selected {
-    /// `None`: the own route.
-    peer: Option<PeerId>,
-    next_hop: Option<IpAddr>,
-    /// How many paths share the traffic.
-    sharing: usize,
+/// Whom a prefix has to do with, and why its selection has changed if it has.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Why {
+    /// Whose path is, or was, the best; `None`: nobody's, or the own.
+    pub(super) peer: Option<PeerId>,
+    pub(super) cause: Option<Arc<str>>,
+    is_learned: bool,
 }
 
-impl Selected {
-    /// What is selected, if anything is.
-    pub(super) fn of(paths: &[RouteView<'_>]) -> Option<Self> {
-        paths.first().map(|best| Self {
-            peer: best.peer,
-            next_hop: best.next_hop.map(|next_hop| next_hop.address),
-            sharing: paths.len(),
-        })
+impl Why {
+    /// For no change.
+    pub(super) fn of(now: Option<Selection>) -> Self {
+        let peer = now.and_then(|selection| selection.peer);
+        Self {
+            peer,
+            cause: None,
+            is_learned: peer.is_some(),
+        }
+    }
+
+    /// Whether the best path is a peer's.
+    pub(super) const fn is_learned(&self) -> bool {
+        self.is_learned
     }
 }
 
@@ -57,7 +64,7 @@ enum Text {
     Own(u32),
     Learned(PeerId, Option<IpAddr>),
     Moved(PeerId, Option<IpAddr>),
-    Sharing(usize),
+    Sharing(u8),
     Away(Option<PeerId>, Fate),
     Taken(Option<PeerId>, Fate, Option<PeerId>),
 }
@@ -77,7 +84,6 @@ impl Recording {
         Self {
             recorder,
             peers: HashMap::new(),
-            selected: HashMap::new(),
             refused: BTreeMap::new(),
             failed: HashMap::new(),
             texts: HashMap::new(),
@@ -169,23 +175,20 @@ impl Core {
         self.recording.add(line.of(peer));
     }
 
-    /// The selection of a prefix may have changed; whom the prefix has to do with, and why it has changed if it has.
-    pub(super) fn note_selection(
-        &mut self,
-        prefix: &IpNet,
-        now: Option<Selected>,
-    ) -> (Option<PeerId>, Option<Arc<str>>) {
-        let before = self.recording.selected.get(prefix).copied();
-        let whom = now.or(before).and_then(|selected| selected.peer);
-        if before == now {
-            return (whom, None);
+    /// The selection of a prefix may have changed.
+    pub(super) fn note_selection(&mut self, news: &SelectionChange) -> Why {
+        let now = self.speaker.selection_now(news);
+        let mut why = Why::of(now);
+        if !news.is_another() {
+            return why;
         }
+        let before = self.speaker.selection_before(news);
         let (change, text) = match (before, now) {
-            (None, None) => return (whom, None),
-            (None, Some(now)) => (Change::Added, self.origin(prefix, now)),
+            (None, None) => return why,
+            (None, Some(now)) => (Change::Added, self.origin(&news.prefix, now)),
             (Some(before), None) => (
                 Change::Withdrawn,
-                Text::Away(before.peer, self.fate(prefix, before)),
+                Text::Away(before.peer, self.fate(news, before)),
             ),
             (Some(before), Some(now)) if before.peer == now.peer => {
                 let text = match now.peer {
@@ -195,27 +198,42 @@ impl Core {
                 (Change::Changed, text)
             }
             (Some(before), Some(now)) => {
-                let fate = self.fate(prefix, before);
+                let fate = self.fate(news, before);
                 (Change::Changed, Text::Taken(before.peer, fate, now.peer))
             }
         };
-        match now {
-            Some(now) => self.recording.selected.insert(*prefix, now),
-            None => self.recording.selected.remove(prefix),
-        };
+        why.peer = now.or(before).and_then(|selection| selection.peer);
         let cause = self.text(text);
-        let peer = whom.and_then(|id| self.peer_name(id));
-        let line = Line::new(
+        self.note_prefix(
             Kind::Selection,
             change,
-            Object::Prefix(*prefix),
+            &news.prefix,
+            why.peer,
             Arc::clone(&cause),
         );
-        self.recording.add(line.of(peer));
-        (whom, Some(cause))
+        why.cause = Some(cause);
+        why
     }
 
-    fn origin(&self, prefix: &IpNet, now: Selected) -> Text {
+    fn note_prefix(
+        &mut self,
+        kind: Kind,
+        change: Change,
+        prefix: &IpNet,
+        peer: Option<PeerId>,
+        cause: Arc<str>,
+    ) {
+        let peer = peer.and_then(|id| self.peer_name(id));
+        let news = PrefixNews {
+            kind,
+            change,
+            peer,
+            cause,
+        };
+        self.recording.recorder.record_prefix(*prefix, news);
+    }
+
+    fn origin(&self, prefix: &IpNet, now: Selection) -> Text {
         match now.peer {
             Some(peer) => Text::Learned(peer, now.next_hop),
             None => Text::Own(self.own_routes.get(prefix).map_or(u32::MAX, |route| route.class)),
@@ -223,23 +241,22 @@ impl Core {
     }
 
     /// Why a path is not the selected one any more.
-    fn fate(&self, prefix: &IpNet, before: Selected) -> Fate {
+    fn fate(&self, news: &SelectionChange, before: Selection) -> Fate {
         let Some(peer) = before.peer else {
-            return if self.own_routes.contains_key(prefix) {
+            return if self.own_routes.contains_key(&news.prefix) {
                 Fate::Beaten
             } else {
                 Fate::Withdrawn
             };
         };
-        let is_it = |path: &&RouteView<'_>| path.peer == Some(peer);
-        if let Some(path) = self.speaker.paths(prefix).iter().find(is_it) {
-            let is_beaten = !path.refused && !self.speaker.selected(prefix).is_empty();
+        if let Some(is_refused) = self.speaker.path_of(news, peer) {
+            let is_beaten = !is_refused && self.speaker.selection_now(news).is_some();
             return if is_beaten { Fate::Beaten } else { Fate::Unusable };
         }
-        match self.speaker.peer(peer) {
+        match self.speaker.state_of(peer) {
             None => Fate::NotWanted,
-            Some(status) if status.state != SessionState::Established => Fate::SessionDown,
-            Some(_) => Fate::Withdrawn,
+            Some(SessionState::Established) => Fate::Withdrawn,
+            Some(_) => Fate::SessionDown,
         }
     }
 
@@ -312,9 +329,7 @@ impl Core {
             }
             (None, None, _) => "not in the datastore any more".into(),
         };
-        let peer = peer.and_then(|id| self.peer_name(id));
-        let line = Line::new(Kind::Route, change, Object::Prefix(*prefix), cause);
-        self.recording.add(line.of(peer));
+        self.note_prefix(Kind::Route, change, prefix, peer, cause);
     }
 
     /// What BGP has selected for a prefix must not be.
@@ -349,13 +364,10 @@ impl Core {
             }
         };
         let peer = self
-            .recording
-            .selected
-            .get(prefix)
-            .and_then(|selected| selected.peer);
-        let peer = peer.and_then(|id| self.peer_name(id));
-        let line = Line::new(Kind::Refusal, change, Object::Prefix(*prefix), cause.into());
-        self.recording.add(line.of(peer));
+            .speaker
+            .selection(prefix)
+            .and_then(|selection| selection.peer);
+        self.note_prefix(Kind::Refusal, change, prefix, peer, cause.into());
     }
 
     /// Every prefix may be refused, or not any more.
