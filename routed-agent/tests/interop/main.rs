@@ -8,6 +8,7 @@ mod flood;
 mod frr;
 mod gobgp;
 mod reflection;
+mod reflector_restarts;
 mod refusals;
 mod restarts;
 mod sessions;

@@ -57,7 +57,10 @@ impl Ground {
 const LOOKS: u32 = 10;
 
 /// Looks all the time while something goes on; the first thing that was not as it should be.
-fn always(look: impl Fn() -> Result<()> + Sync, action: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn always(
+    look: impl Fn() -> Result<()> + Sync,
+    action: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watch = scope.spawn(|| -> Result<()> {
