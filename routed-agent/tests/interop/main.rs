@@ -4,6 +4,7 @@
 
 mod bird;
 mod daemon;
+mod farewells;
 mod flood;
 mod frr;
 mod gobgp;
