@@ -5,6 +5,7 @@
 mod bird;
 mod daemon;
 mod farewells;
+mod first_boot;
 mod flood;
 mod frr;
 mod gobgp;
