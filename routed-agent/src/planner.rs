@@ -251,6 +251,12 @@ impl<'a> Planner<'a> {
         !is_link_local && now.is_some_and(|length| prefix.prefix_len() >= length)
     }
 
+    /// Whether a prefix is one of the services', or inside one.
+    fn is_service(&self, prefix: &IpNet) -> bool {
+        let mut services = self.choices.firewall.services.iter();
+        services.any(|service| service.contains(prefix))
+    }
+
     fn in_vxlan_pool(&self, prefix: &IpNet) -> bool {
         let pool = self.snapshot.pool_of(prefix);
         pool.is_some_and(|pool| pool.spec.vxlan_mode != EncapsulationMode::Never)

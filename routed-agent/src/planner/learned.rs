@@ -50,6 +50,10 @@ impl<'a> LearnedRoutes<'a> {
     /// The route for a prefix by these next hops, the best first; `None` if nothing is to be programmed for it.
     pub fn route(&mut self, prefix: &IpNet, next_hops: &[IpAddr]) -> Plan {
         let planner = self.planner;
+        // Services are where traffic to them comes in, whoever announces them; Calico leaves them out of the kernel, too.
+        if planner.is_service(prefix) {
+            return None;
+        }
         let plan = self.plan(prefix, next_hops)?;
         if let Some(refusal) = planner.refuse(prefix) {
             return Some(Err(refusal));

@@ -145,6 +145,24 @@ fn way(route: &PlannedRoute) -> BTreeSet<String> {
 }
 
 #[test]
+fn services_of_others_are_not_for_the_kernel() {
+    let snapshot = cluster();
+    let mut choices = choices();
+    choices.firewall.services = [net("10.96.0.0/16")].into();
+    for (prefix, is_planned) in [
+        ("10.96.0.0/16", false),
+        ("10.96.7.0/24", false),
+        ("10.96.7.7/32", false),
+        ("10.97.0.0/16", true),
+        // What is around services is somebody's network.
+        ("10.96.0.0/12", true),
+    ] {
+        let planned = learned(&snapshot, &choices, prefix, &["10.0.0.2"]);
+        assert_eq!(planned.is_some_and(|route| route.is_ok()), is_planned, "{prefix}");
+    }
+}
+
+#[test]
 fn routes_lead_where_the_owner_or_the_next_hop_is() {
     let snapshot = cluster();
     for (prefix, next_hops, expected) in [
