@@ -13,6 +13,7 @@ mod reflection;
 mod reflector_restarts;
 mod refusals;
 mod restarts;
+mod services;
 mod sessions;
 mod several_paths;
 mod slow_readers;
