@@ -2,6 +2,7 @@
 //! What the store says, as one immutable value: every object that routing depends on, decoded. Objects that cannot be
 //! read are left out and named in the warnings.
 
+mod assignments;
 mod difference;
 mod index;
 
@@ -15,6 +16,7 @@ use model::{
     ClusterInformation, FelixConfiguration, IpPool, IpamBlock, Key, Kind, LocalTable, Node,
 };
 
+pub use assignments::Assignment;
 pub use difference::Difference;
 use index::{Addresses, Lengths};
 

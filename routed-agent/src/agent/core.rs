@@ -208,9 +208,11 @@ impl Core {
             self.note("store", "the store is back");
         }
         let earlier = std::mem::replace(&mut self.snapshot, snapshot);
-        if std::mem::replace(&mut self.has_snapshot, true)
-            && let Difference::Only(blocks) = self.snapshot.since(&earlier)
-        {
+        let had_snapshot = std::mem::replace(&mut self.has_snapshot, true);
+        if had_snapshot {
+            self.note_assignments(&earlier);
+        }
+        if had_snapshot && let Difference::Only(blocks) = self.snapshot.since(&earlier) {
             self.plan_blocks(blocks);
             return;
         }

@@ -236,8 +236,7 @@ settings! {
         /// Whether there are no log files.
         disable_file_logging: Flag = false, Names::own(&["CALICO_DISABLE_FILE_LOGGING"], "disableFileLogging"), "",
             restart;
-        /// How many assignments and releases of addresses the journal keeps.
-        /// Not acted on yet.
+        /// How many lines about this node's addresses, given out and given back, the journal keeps in memory.
         address_journal_entries: Entries = 100_000,
             Names::own(&["CALICO_ADDRESS_JOURNAL_ENTRIES"], "addressJournalEntries"), "entries", live;
         /// How many changes of routes the journal keeps in memory, and as many each of selections and of other events.

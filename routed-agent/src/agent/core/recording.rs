@@ -13,6 +13,7 @@ use crate::{
     export_policy::class,
     journal::{Change, Kind, Limits, Line, Object, PeerName, Recorder},
     plan::{Fixtures, PlannedRoute, Refusal, RouteOrigin},
+    snapshot::Snapshot,
 };
 
 /// The journal, and what is remembered to tell what is news.
@@ -315,6 +316,20 @@ impl Core {
         let peer = peer.and_then(|id| self.peer_name(id));
         let line = Line::new(Kind::Route, change, Object::Prefix(*prefix), cause);
         self.recording.add(line.of(peer));
+    }
+
+    /// Addresses were given out or given back since an earlier snapshot.
+    pub(super) fn note_assignments(&mut self, earlier: &Snapshot) {
+        for found in self.snapshot.assignments_since(earlier, &self.start.node) {
+            let change = if found.assigned {
+                Change::Added
+            } else {
+                Change::Withdrawn
+            };
+            let object = Object::Prefix(found.address.into());
+            self.recording
+                .add(Line::new(Kind::Addresses, change, object, found.holder.into()));
+        }
     }
 
     /// What BGP has selected for a prefix must not be.

@@ -158,8 +158,7 @@ pub(super) fn resolution(start: &Start, snapshot: &Snapshot) -> Resolution {
 }
 
 /// Settings that this version reads and does not act on yet.
-const IDLE: [&str; 5] = [
-    "address_journal_entries",
+const IDLE: [&str; 4] = [
     "local_workload_peering_ipv4",
     "local_workload_peering_ipv6",
     "remove_external_routes",
@@ -217,6 +216,7 @@ pub(super) fn limits(configuration: &Configuration) -> Limits {
     Limits {
         sessions: limit(*configuration.session_journal_entries),
         routes: limit(*configuration.route_journal_entries),
+        addresses: limit(*configuration.address_journal_entries),
     }
 }
 
