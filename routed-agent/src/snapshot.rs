@@ -209,6 +209,15 @@ impl Snapshot {
         })
     }
 
+    /// The node of the container that has an address, by whichever IPAM plugin. It looks at all of them.
+    pub fn attached_to(&self, address: IpAddr) -> Option<&str> {
+        let found = self
+            .attachments
+            .iter()
+            .find(|(_, attachment)| attachment.has(address));
+        found.map(|(id, _)| id.node.as_str())
+    }
+
     /// The stored block that an address is in.
     pub fn block_around(&self, address: &IpNet) -> Option<IpNet> {
         self.block_lengths

@@ -212,7 +212,11 @@ impl Core {
         if had_snapshot {
             self.note_assignments(&earlier);
         }
-        if had_snapshot && let Difference::Only(blocks) = self.snapshot.since(&earlier) {
+        // Where routes follow from each container, any of them may have come or gone.
+        if had_snapshot
+            && !self.choices.by_workload
+            && let Difference::Only(blocks) = self.snapshot.since(&earlier)
+        {
             self.plan_blocks(blocks);
             return;
         }

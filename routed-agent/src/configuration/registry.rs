@@ -96,10 +96,10 @@ settings! {
         /// What host interfaces of containers start with; the first one names new interfaces.
         interface_prefixes: InterfacePrefixes = vec!["cali".to_owned()],
             Names::felix("InterfacePrefix", "interfacePrefix"), "", restart;
-        /// Where routes to containers of other nodes come from: blocks, or each container's address.
-        /// Not acted on yet.
+        /// Where routes of the datastore to containers of other nodes come from: blocks of Calico's IPAM, or each container's
+        /// address, whatever IPAM plugin has assigned it. What BGP says of blocks comes besides.
         route_source: Word<RouteSource> = RouteSource::CalicoIpam, Names::felix("RouteSource", "routeSource"), "",
-            restart;
+            live;
         /// Protocol number of all routes but containers' own, which have 3. Only routes with it are ever removed.
         route_protocol: RouteProtocol = RouteProtocol::DEFAULT,
             Names::felix("DeviceRouteProtocol", "deviceRouteProtocol"), "", restart;

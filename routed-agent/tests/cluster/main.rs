@@ -11,3 +11,4 @@ mod routers;
 mod seeds;
 mod support;
 mod survival;
+mod workloads;

@@ -15,7 +15,7 @@ use crate::{
     configuration::{
         Configuration, Origin, Resolution, Row, Sources, resolve,
         sources::{bgp_for_node, felix_for_node},
-        words::{Backend, CrossSubnetTest, Severity},
+        words::{Backend, CrossSubnetTest, RouteSource, Severity},
     },
     dataplane::{Habits, Ownership},
     journal::Limits,
@@ -158,11 +158,10 @@ pub(super) fn resolution(start: &Start, snapshot: &Snapshot) -> Resolution {
 }
 
 /// Settings that this version reads and does not act on yet.
-const IDLE: [&str; 4] = [
+const IDLE: [&str; 3] = [
     "local_workload_peering_ipv4",
     "local_workload_peering_ipv6",
     "remove_external_routes",
-    "route_source",
 ];
 
 /// What is to be said of a setting that somebody has set in vain.
@@ -235,6 +234,7 @@ pub(super) fn choices(node: &str, configuration: &Configuration) -> Choices {
         metric_v4: configuration.ipv4_metric(),
         metric_v6: configuration.ipv6_metric(),
         without_bgp: *configuration.networking_backend == Backend::Vxlan,
+        by_workload: *configuration.route_source == RouteSource::WorkloadIps,
         ipip_enabled: configuration.ipip_enabled.unwrap_or(true),
         vxlan_enabled: configuration.vxlan_enabled.unwrap_or(true),
         programs_ipip: configuration.programs_ipip(),
