@@ -8,6 +8,7 @@ mod firewall;
 mod forward;
 mod kernel_form;
 mod routes;
+mod strangers;
 mod worker;
 
 use std::{
@@ -79,6 +80,8 @@ pub struct Habits {
     pub refresh: Duration,
     /// Devices that are no ground.
     pub ignored: Vec<Glob>,
+    /// Others' routes on containers' interfaces are removed.
+    pub removes_strangers: bool,
 }
 
 /// What is ours.

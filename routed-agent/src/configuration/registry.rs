@@ -114,8 +114,8 @@ settings! {
         /// Pause between full comparisons of routes with the kernel, beside repairs at once; 0: none.
         route_refresh_interval: Interval = Duration::from_secs(90),
             Names::felix("RouteRefreshInterval", "routeRefreshInterval"), "seconds", live;
-        /// Whether others' routes on containers' interfaces are removed. Calico's default is true.
-        /// Not acted on yet.
+        /// Whether others' routes on containers' interfaces are removed, 10 s after they were found; those that the kernel
+        /// makes with addresses stay. Calico's default is true.
         remove_external_routes: Flag = false, Names::felix("RemoveExternalRoutes", "removeExternalRoutes"), "", live;
         /// Source address of the host's own IPv4 packets on our routes; without a value the kernel's choice.
         route_source_address: Optional<Address4> = None,

@@ -12,6 +12,7 @@ use kernel::{Link, Netlink, Route, RouteChange, RouteFilter, RouteProtocol, Rout
 use super::{
     Ownership,
     kernel_form::{self, matches, metric_of},
+    strangers::{Strangers, is_stranger},
 };
 use crate::plan::{PlannedRoute, Routes, Way};
 
@@ -48,6 +49,8 @@ pub(super) struct OwnRoutes {
     pub(super) failed: BTreeMap<IpNet, String>,
     repairs: HashMap<IpNet, VecDeque<Instant>>,
     resting: BTreeMap<IpNet, Instant>,
+    /// Others' routes on containers' interfaces.
+    pub(super) strangers: Strangers,
 }
 
 /// One request.
@@ -87,6 +90,7 @@ impl OwnRoutes {
             failed: BTreeMap::new(),
             repairs: HashMap::new(),
             resting: BTreeMap::new(),
+            strangers: Strangers::default(),
         })
     }
 
@@ -176,6 +180,7 @@ impl OwnRoutes {
             ..RouteFilter::default()
         };
         let all = netlink.routes(main)?;
+        self.see_strangers(&all);
         let ours = all
             .into_iter()
             .filter(|route| self.is_ours(route) || self.is_containers(route));
@@ -186,6 +191,44 @@ impl OwnRoutes {
                 .filter(|key| self.containers.contains_key(&key.0)),
         );
         Ok(())
+    }
+
+    fn see_strangers(&mut self, all: &[Route]) {
+        // Before everything is known, whose a route is is not known either.
+        if !self.strangers.are_wanted() || !self.complete {
+            return;
+        }
+        let prefix = &self.ownership.interface_prefix;
+        let workloads = self.links.iter().filter(|(name, _)| name.starts_with(prefix));
+        let workloads = workloads.map(|(_, index)| *index).collect();
+        let is_planned = |route: &Route| {
+            let planned = self.wanted(&route.destination);
+            let planned = planned.and_then(|planned| self.to_kernel(&route.destination, planned));
+            planned.is_some_and(|planned| key(&planned) == key(route))
+        };
+        let found = all
+            .iter()
+            .filter(|route| is_stranger(route, &workloads) && !self.is_ours(route) && !is_planned(route));
+        let found: Vec<&Route> = found.collect();
+        self.strangers.see(found.into_iter(), Instant::now());
+    }
+
+    /// Removes others' routes on containers' interfaces that have been there long enough. A list of what is there comes
+    /// first.
+    pub(super) fn remove_strangers(&mut self, now: Instant) -> kernel::Result<Vec<String>> {
+        let due = self.strangers.due(now);
+        let failures = self.wire.apply(due.iter().map(RouteChange::Delete))?;
+        for failure in &failures {
+            if !failure.error.is_not_found() {
+                tracing::warn!(target: "agent", "{}", failure.error);
+            }
+        }
+        let is_gone = |position: &usize| failures.iter().all(|failure| failure.position != *position);
+        let removed = due.iter().enumerate().filter(|(position, _)| is_gone(position));
+        let text = |route: &Route| {
+            format!("route {route} on a container's interface, which is not ours and is removed")
+        };
+        Ok(removed.map(|(_, route)| text(route)).collect())
     }
 
     /// The index of a link.

@@ -138,6 +138,7 @@ impl Worker {
             Some(self.check_at),
             self.retry_at,
             self.routes.next_try(),
+            self.routes.strangers.next(),
         ];
         let next = times.into_iter().flatten().min().unwrap_or(self.check_at);
         let wait = next.saturating_duration_since(Instant::now());
@@ -180,6 +181,10 @@ impl Worker {
                         habits.refresh
                     };
                     self.check_at = Instant::now() + self.refresh;
+                    self.routes.strangers.set(habits.removes_strangers);
+                    if habits.removes_strangers {
+                        self.look_at = Some(Instant::now());
+                    }
                     if self.ours.ignored != habits.ignored {
                         self.ours.ignored = habits.ignored;
                         self.look_at = Some(Instant::now());
@@ -192,6 +197,7 @@ impl Worker {
                     self.routes.set_complete();
                     let swept = self.routes.sweep();
                     self.outcome("routes of an earlier life", swept);
+                    self.look_at = Some(Instant::now());
                 }
                 Command::CleanUp => {
                     let routes = self.routes.remove_all(&mut self.netlink);
@@ -274,7 +280,8 @@ impl Worker {
             let done = listed.and_then(|()| self.routes.write(again));
             self.outcome("routes", done);
         }
-        if self.check_at <= now || self.routes.next_try().is_some_and(|time| time <= now) {
+        let others = [self.routes.next_try(), self.routes.strangers.next()];
+        if self.check_at <= now || others.into_iter().flatten().any(|time| time <= now) {
             self.check_at = now + self.refresh;
             self.look_at_wall = true;
             self.check();
@@ -366,7 +373,11 @@ impl Worker {
                 for rival in damage.rivals {
                     (self.report)(Report::Rival(rival));
                 }
-                self.outcome("routes", Ok(()));
+                let removed = self.routes.remove_strangers(now);
+                for removed in removed.iter().flatten() {
+                    (self.report)(Report::Repaired(removed.clone()));
+                }
+                self.outcome("routes", removed.map(drop));
             }
             Err(problem) => self.outcome("routes", Err(problem)),
         }

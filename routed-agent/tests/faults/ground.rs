@@ -271,3 +271,98 @@ fn tunnel_entries_sysctls_and_rules_come_back() -> Result<()> {
     ensure!(answer["peers"][0]["counters"]["downs"] == 0, "{answer:#}");
     Ok(())
 }
+
+/// Others' routes on containers' interfaces go where that is wanted, and nothing else does.
+#[test]
+fn routes_of_others_on_containers_interfaces_go_where_that_is_wanted() -> Result<()> {
+    let Some((cluster, containers)) = tunnelled()? else {
+        return Ok(());
+    };
+    let member = &cluster.members[0];
+    let run = |arguments: &str| run_on(member.host(), "ip", arguments);
+    let own = format!("{} dev ", containers[0].1);
+    let route = member.until_route(&own)?;
+    let device = route
+        .split(' ')
+        .skip_while(|word| *word != "dev")
+        .nth(1)
+        .context("a device")?
+        .to_owned();
+    let before = member.routes()?;
+    let foreign = [
+        format!("10.99.0.0/24 dev {device} proto static"),
+        format!("10.99.1.1 dev {device}"),
+        // Beside the container's own.
+        format!("{} dev {device} metric 77", containers[0].1),
+    ];
+    let others = [
+        "10.99.2.0/24 via 10.1.0.12 dev eth1 proto static",
+        "blackhole 10.99.3.0/24",
+    ];
+    let add = || -> Result<()> {
+        for route in foreign.iter().map(String::as_str).chain(others) {
+            run(&format!("route replace {route}"))?;
+        }
+        // A route of the kernel's own.
+        run(&format!("address replace 10.99.4.1/24 dev {device}"))?;
+        run(&format!("-6 route replace fd99::1 dev {device}"))?;
+        Ok(())
+    };
+    add()?;
+    let all = member.routes()?;
+    ensure!(
+        all.len() == before.len() + foreign.len() + others.len() + 1,
+        "{all:#?}"
+    );
+    // Nobody has asked for it.
+    let added = Instant::now();
+    until(member, "time", || {
+        (added.elapsed() > Duration::from_secs(12)).then_some(())
+    })?;
+    ensure!(member.routes()? == all, "{:#?}", member.routes()?);
+    let set = |wanted: bool| {
+        let spec = serde_json::json!({ "removeExternalRoutes": wanted });
+        cluster.apply(model::Kind::FelixConfiguration, "default", &spec)
+    };
+    set(true)?;
+    let asked = Instant::now();
+    let is_left = |route: &String| {
+        !route.starts_with("10.99.0.") && !route.starts_with("10.99.1.") && !route.ends_with("metric 77")
+    };
+    let left: Vec<String> = all.iter().filter(|route| is_left(route)).cloned().collect();
+    let mut now = Vec::new();
+    let gone = eventually(Duration::from_secs(20), || {
+        now = member.routes().ok()?;
+        (now == left).then_some(asked.elapsed())
+    });
+    let time = gone.with_context(|| format!("{now:#?} instead of {left:#?}\n{}", member.log()))?;
+    ensure!(time > Duration::from_secs(8), "the plugin needs time: {time:?}");
+    let v6 = run(&format!("-6 route show dev {device}"))?;
+    ensure!(!v6.contains("fd99::1") && v6.contains("fe80::/64"), "{v6}");
+    let journal = member.ask("/v1/journal?kind=repair")?.to_string();
+    ensure!(
+        journal.contains("10.99.1.1/32") && journal.contains("is removed"),
+        "{journal}"
+    );
+    ensure!(
+        !journal.contains("10.99.2.0") && !journal.contains("10.99.4.0"),
+        "{journal}"
+    );
+    cluster.assert_all_reach_all(&containers)?;
+    // From now on they stay again.
+    set(false)?;
+    member.until("/v1/journal", |journal| {
+        journal
+            .to_string()
+            .matches("remove_external_routes has changed")
+            .count()
+            == 2
+    })?;
+    add()?;
+    let added = Instant::now();
+    until(member, "time", || {
+        (added.elapsed() > Duration::from_secs(12)).then_some(())
+    })?;
+    ensure!(member.routes()? == all, "{:#?}", member.routes()?);
+    Ok(())
+}

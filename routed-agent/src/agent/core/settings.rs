@@ -55,6 +55,7 @@ impl Core {
         Habits {
             refresh: *self.configuration.route_refresh_interval,
             ignored: ignored.map(Glob).collect(),
+            removes_strangers: *self.configuration.remove_external_routes,
         }
     }
 
@@ -158,11 +159,7 @@ pub(super) fn resolution(start: &Start, snapshot: &Snapshot) -> Resolution {
 }
 
 /// Settings that this version reads and does not act on yet.
-const IDLE: [&str; 3] = [
-    "local_workload_peering_ipv4",
-    "local_workload_peering_ipv6",
-    "remove_external_routes",
-];
+const IDLE: [&str; 2] = ["local_workload_peering_ipv4", "local_workload_peering_ipv6"];
 
 /// What is to be said of a setting that somebody has set in vain.
 pub(super) fn idle(row: &Row) -> Option<String> {
