@@ -18,7 +18,7 @@ use super::{
     origin::{Origin, Sourced},
     resolver::Resolver,
     setting::{Names, Setting},
-    words::{Backend, CrossSubnetTest, ExternalExport, RouteSource, Severity},
+    words::{Backend, CrossSubnetTest, ExternalExport, RouteSource, ServiceLoopPrevention, Severity},
 };
 
 /// Where container runtimes listen.
@@ -144,6 +144,10 @@ settings! {
         /// Destinations that are not translated: those in pools, or also nodes' addresses.
         nat_outgoing_exclusions: Word<NatOutgoingExclusions> = NatOutgoingExclusions::IpPoolsOnly,
             Names::felix("NATOutgoingExclusions", "natOutgoingExclusions"), "", live;
+        /// What becomes of forwarded packets to Services' prefixes that nobody has translated: `Drop`, `Reject` with ICMP
+        /// port unreachable, or `Disabled`: they are left alone.
+        service_loop_prevention: Word<ServiceLoopPrevention> = ServiceLoopPrevention::Drop,
+            Names::felix("ServiceLoopPrevention", "serviceLoopPrevention"), "", live;
     }
     section "BGP" {
         /// `bird`: BGP; `vxlan`: no BGP, routes from the datastore; `none`: neither, nor addresses of the node.

@@ -190,6 +190,7 @@ pub(super) fn firewall(configuration: &Configuration) -> Firewall {
             .into_iter()
             .flat_map(|list| list.iter().copied())
             .collect(),
+        service_loops: *configuration.service_loop_prevention,
         ..Firewall::default()
     }
 }
