@@ -6,6 +6,7 @@ mod files;
 mod planning;
 mod probing;
 mod recording;
+mod secrets;
 mod sessions;
 mod settings;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use crate::{
 };
 use probing::Probe;
 use recording::Recording;
+use secrets::Secrets;
 use settings::{choices, idle, limits, resolution};
 
 /// How long the routes of peers are waited for after a restart, at most.
@@ -90,6 +92,7 @@ pub(super) struct Core {
     pub(super) upkeep: upkeep::State,
     pub(super) restarted: bool,
     pub(super) complete: bool,
+    secrets: Secrets,
     /// For the plugin's file.
     mtu: Option<u32>,
     begun: bool,
@@ -161,6 +164,7 @@ impl Core {
             upkeep: upkeep::State::default(),
             restarted,
             complete: false,
+            secrets: Secrets::default(),
             mtu: None,
             begun: false,
             registered: false,

@@ -173,7 +173,7 @@ mod tests {
         let later = begin + GRACE / 2;
         strangers.see([&one, &other].into_iter(), later);
         assert_eq!(strangers.next(), Some(begin + GRACE));
-        assert_eq!(strangers.due(begin + GRACE), [one.clone()]);
+        assert_eq!(strangers.due(begin + GRACE), std::slice::from_ref(&one));
         // It is back, or could not be removed.
         assert!(strangers.due(begin + GRACE).is_empty());
         // One that went in between begins anew.

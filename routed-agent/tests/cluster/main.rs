@@ -6,6 +6,7 @@ mod alone;
 mod changes;
 mod firewall;
 mod ipip;
+mod passwords;
 mod probes;
 mod routers;
 mod seeds;
