@@ -7,6 +7,7 @@ mod devices;
 mod firewall;
 mod forward;
 mod kernel_form;
+mod openness;
 mod routes;
 mod strangers;
 mod worker;

@@ -2,7 +2,7 @@
 //! Routes: what is wanted, what is there, and the requests that lie between.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -19,9 +19,9 @@ use crate::plan::{PlannedRoute, Routes, Way};
 /// Table main.
 pub(super) const MAIN: u32 = 254;
 /// Repairs of one route within [`RIVAL_WINDOW`] after which it is left alone for [`RIVAL_PAUSE`].
-const RIVAL_REPAIRS: usize = 5;
-const RIVAL_WINDOW: Duration = Duration::from_secs(10);
-const RIVAL_PAUSE: Duration = Duration::from_secs(30);
+pub(super) const RIVAL_REPAIRS: usize = 5;
+pub(super) const RIVAL_WINDOW: Duration = Duration::from_secs(10);
+pub(super) const RIVAL_PAUSE: Duration = Duration::from_secs(30);
 /// How long the plugin may take to write a container's route.
 const CONTAINER_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -191,6 +191,20 @@ impl OwnRoutes {
                 .filter(|key| self.containers.contains_key(&key.0)),
         );
         Ok(())
+    }
+
+    /// The links that own IPv4 routes lead to, by index.
+    pub(super) fn links_used(&self) -> HashSet<u32> {
+        let routes = self.actual.values();
+        let ipv4 = routes.filter(|route| matches!(route.destination, IpNet::V4(_)));
+        let links = ipv4.flat_map(|route| {
+            route
+                .multipath
+                .iter()
+                .map(|hop| hop.interface)
+                .chain(route.interface)
+        });
+        links.collect()
     }
 
     fn see_strangers(&mut self, all: &[Route]) {
