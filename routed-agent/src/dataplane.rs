@@ -7,7 +7,9 @@ mod devices;
 mod firewall;
 mod forward;
 mod kernel_form;
+mod openness;
 mod routes;
+mod strangers;
 mod worker;
 
 use std::{
@@ -79,6 +81,8 @@ pub struct Habits {
     pub refresh: Duration,
     /// Devices that are no ground.
     pub ignored: Vec<Glob>,
+    /// Others' routes on containers' interfaces are removed.
+    pub removes_strangers: bool,
 }
 
 /// What is ours.

@@ -62,6 +62,7 @@ struct Shared {
     newest: AtomicU64,
     sessions: AtomicUsize,
     routes: AtomicUsize,
+    addresses: AtomicUsize,
     /// Lines on their way to the journal's thread.
     queued: AtomicUsize,
     readers: AtomicUsize,
@@ -92,6 +93,7 @@ impl Shared {
         Limits {
             sessions: self.sessions.load(Ordering::Relaxed),
             routes: self.routes.load(Ordering::Relaxed),
+            addresses: self.addresses.load(Ordering::Relaxed),
         }
     }
 
@@ -156,6 +158,7 @@ impl Recorder {
             newest: AtomicU64::new(0),
             sessions: limits.sessions.into(),
             routes: limits.routes.into(),
+            addresses: limits.addresses.into(),
             queued: AtomicUsize::new(0),
             readers: AtomicUsize::new(0),
             news: broadcast::Sender::new(BACKLOG),
@@ -190,6 +193,7 @@ impl Recorder {
         let shared = &self.journal.shared;
         shared.sessions.store(limits.sessions, Ordering::Relaxed);
         shared.routes.store(limits.routes, Ordering::Relaxed);
+        shared.addresses.store(limits.addresses, Ordering::Relaxed);
     }
 
     /// Notes a line.

@@ -6,7 +6,7 @@
 //! - protection of tunnels: encapsulated packets come from nodes only, and none from containers. Only packets to this
 //!   node's own address are looked at, so other tunnels of the host are left alone;
 //! - IPv6 source addresses of containers: only what is routed back to them (IPv4 has `rp_filter`);
-//! - services: what nobody has translated is dropped instead of going round in circles.
+//! - services: what nobody has translated is dropped or rejected instead of going round in circles.
 //!
 //! Everything that gets into the text is a number, a prefix, or a name that [`is_device_name`] has let through.
 
@@ -17,6 +17,8 @@ use std::{
 };
 
 use ipnet::IpNet;
+
+use crate::configuration::words::ServiceLoopPrevention;
 
 /// Name of the table, and the only one that is ever touched.
 pub const TABLE: &str = "calico";
@@ -42,6 +44,8 @@ pub struct Firewall {
     pub interface_prefixes: Vec<String>,
     /// Prefixes of services.
     pub services: BTreeSet<IpNet>,
+    /// What becomes of packets to them that nobody has translated.
+    pub service_loops: ServiceLoopPrevention,
 }
 
 /// A tunnel of this node.
@@ -243,9 +247,14 @@ fn prerouting(text: &mut String, firewall: &Firewall) {
     }
 }
 
-fn forward(text: &mut String, _: &Firewall) {
-    rule(text, "ip daddr @services-v4 counter drop");
-    rule(text, "ip6 daddr @services-v6 counter drop");
+fn forward(text: &mut String, firewall: &Firewall) {
+    let verdict = match firewall.service_loops {
+        ServiceLoopPrevention::Drop => "drop",
+        ServiceLoopPrevention::Reject => "reject",
+        ServiceLoopPrevention::Disabled => return,
+    };
+    rule(text, &format!("ip daddr @services-v4 counter {verdict}"));
+    rule(text, &format!("ip6 daddr @services-v6 counter {verdict}"));
 }
 
 #[cfg(test)]
@@ -313,5 +322,37 @@ mod tests {
         ] {
             assert!(special.contains(wanted), "{wanted}\n{special}");
         }
+    }
+
+    #[test]
+    fn what_nobody_has_translated_is_treated_as_the_setting_says() {
+        let of = |service_loops| {
+            ruleset(&Firewall {
+                services: nets(&["10.96.0.0/12", "fd00:96::/108"]),
+                service_loops,
+                ..Firewall::default()
+            })
+        };
+        let rules = |text: &str| -> Vec<String> {
+            let rules = text
+                .lines()
+                .map(str::trim)
+                .filter(|line| line.contains("daddr @services"));
+            rules.map(str::to_owned).collect()
+        };
+        for (setting, verdict) in [
+            (ServiceLoopPrevention::Drop, "drop"),
+            (ServiceLoopPrevention::Reject, "reject"),
+        ] {
+            assert_eq!(
+                rules(&of(setting)),
+                ["ip daddr @services-v4", "ip6 daddr @services-v6"]
+                    .map(|what| format!("{what} counter {verdict}"))
+            );
+        }
+        let disabled = of(ServiceLoopPrevention::Disabled);
+        assert!(rules(&disabled).is_empty(), "{disabled}");
+        // The chain stays, so that what was in it goes.
+        assert!(disabled.contains("flush chain inet calico forward"), "{disabled}");
     }
 }

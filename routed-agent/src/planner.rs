@@ -49,6 +49,8 @@ pub struct Choices {
     pub metric_v6: u32,
     /// Routes to other hosts come from the store alone: BGP is off.
     pub without_bgp: bool,
+    /// Routes to containers of other nodes follow from each container's address, not from blocks.
+    pub by_workload: bool,
     /// Whether IP in IP may be used at all.
     pub ipip_enabled: bool,
     /// Whether VXLAN may be used at all.
@@ -138,11 +140,16 @@ impl<'a> Planner<'a> {
 
     /// How traffic to a prefix travels, whatever leads to it. `next_hop` is what BGP says.
     pub fn decide(&self, prefix: &IpNet, next_hop: Option<IpAddr>) -> (Decision, Option<&'a str>) {
+        let owner = self.snapshot.owner_of(prefix).map(|owner| owner.node);
+        let node = owner.or_else(|| self.snapshot.node_by_address(next_hop?));
+        (self.decide_for(prefix, node), node)
+    }
+
+    /// The same where it is known which node the prefix belongs to, or that it belongs to none.
+    fn decide_for(&self, prefix: &IpNet, node: Option<&str>) -> Decision {
         let v6 = prefix.addr().is_ipv6();
         let pool = self.snapshot.pool_of(prefix);
         let pool = pool.map(|pool| (pool.metadata.name.as_str(), &pool.spec));
-        let owner = self.snapshot.owner_of(prefix).map(|owner| owner.node);
-        let node = owner.or_else(|| self.snapshot.node_by_address(next_hop?));
         let remote = node.map_or(Remote::Router, |name| Remote::Node {
             name,
             address: self.snapshot.node_address(name, v6),
@@ -155,7 +162,7 @@ impl<'a> Planner<'a> {
             );
             decision.encapsulation = Encapsulation::Direct;
         }
-        (decision, node)
+        decision
     }
 
     fn tunnelled(&self, prefix: &IpNet, peer: IpAddr, origin: RouteOrigin, reason: Arc<str>) -> PlannedRoute {

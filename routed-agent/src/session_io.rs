@@ -6,7 +6,7 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Shutdown, SocketAddr},
     rc::Rc,
     time::Duration,
 };
@@ -17,11 +17,7 @@ use bgp::{
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
-    io::AsyncWriteExt as _,
-    net::{
-        TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::{TcpListener, TcpStream},
     sync::mpsc,
     task::{AbortHandle, spawn_local},
 };
@@ -84,6 +80,7 @@ struct Inner {
 struct Connection {
     orders: mpsc::UnboundedSender<Order>,
     reader: AbortHandle,
+    stream: Rc<TcpStream>,
 }
 
 enum Order {
@@ -125,11 +122,28 @@ impl Sessions {
         Ok(())
     }
 
-    /// What a peer is from now on; its connections stay.
+    /// What a peer is from now on; its connections stay. Another password holds for them at once: what is lost until the
+    /// peer has it too is sent again by TCP, as long as the hold time lasts.
     pub fn set_peer(&self, id: PeerId, socket: &PeerSocket) {
         let earlier = self.inner.borrow_mut().peers.insert(id, socket.clone());
-        if earlier.as_ref() != Some(socket) {
-            self.set_key(socket, earlier.as_ref());
+        if earlier.as_ref() == Some(socket) {
+            return;
+        }
+        self.set_key(socket, earlier.as_ref());
+        if earlier.is_some_and(|earlier| earlier.password != socket.password) {
+            let inner = self.inner.borrow();
+            let own = inner.connections.range((id, ConnectionId(0))..);
+            for (_, connection) in own.take_while(|((of, _), _)| *of == id) {
+                if let Err(problem) = set_stream_key(&connection.stream, socket) {
+                    let remote = socket
+                        .remote
+                        .map(|remote| remote.ip().to_string())
+                        .unwrap_or_default();
+                    self.driver.problem(format!(
+                        "password of peer {remote}: {problem}; its open connection keeps the earlier one"
+                    ));
+                }
+            }
         }
     }
 
@@ -252,16 +266,21 @@ impl Sessions {
             inner.next += 1;
             ConnectionId(inner.next)
         };
-        let (read, write) = stream.into_split();
+        let stream = Rc::new(stream);
         let (orders, inbox) = mpsc::unbounded_channel();
-        let this = Rc::clone(self);
-        let reader = spawn_local(async move { this.read_all(id, connection, read).await }).abort_handle();
-        let this = Rc::clone(self);
-        spawn_local(async move { this.write_all(id, connection, write, inbox).await });
+        let (this, read) = (Rc::clone(self), Rc::clone(&stream));
+        let reader = spawn_local(async move { this.read_all(id, connection, &read).await }).abort_handle();
+        let (this, write) = (Rc::clone(self), Rc::clone(&stream));
+        spawn_local(async move { this.write_all(id, connection, &write, inbox).await });
+        let started = Connection {
+            orders,
+            reader,
+            stream,
+        };
         self.inner
             .borrow_mut()
             .connections
-            .insert((id, connection), Connection { orders, reader });
+            .insert((id, connection), started);
         self.driver
             .local_address(id, connection, local.ip().to_canonical());
         let event = if dialled {
@@ -272,9 +291,9 @@ impl Sessions {
         self.driver.event(id, event);
     }
 
-    async fn read_all(self: Rc<Self>, id: PeerId, connection: ConnectionId, read: OwnedReadHalf) {
+    async fn read_all(self: Rc<Self>, id: PeerId, connection: ConnectionId, read: &TcpStream) {
         while read.readable().await.is_ok() {
-            if !self.read_some(id, connection, &read) {
+            if !self.read_some(id, connection, read) {
                 break;
             }
             // One that floods is not to keep the others waiting.
@@ -284,7 +303,7 @@ impl Sessions {
     }
 
     /// Whether there is more to come.
-    fn read_some(&self, id: PeerId, connection: ConnectionId, read: &OwnedReadHalf) -> bool {
+    fn read_some(&self, id: PeerId, connection: ConnectionId, read: &TcpStream) -> bool {
         let mut buffer = self.buffer.borrow_mut();
         match read.try_read(&mut buffer) {
             Err(problem) => problem.kind() == io::ErrorKind::WouldBlock,
@@ -301,7 +320,7 @@ impl Sessions {
         self: Rc<Self>,
         id: PeerId,
         connection: ConnectionId,
-        mut write: OwnedWriteHalf,
+        write: &TcpStream,
         mut inbox: mpsc::UnboundedReceiver<Order>,
     ) {
         while let Some(order) = inbox.recv().await {
@@ -325,11 +344,11 @@ impl Sessions {
                 self.ready(id, connection);
             }
             if close {
-                let _ = tokio::time::timeout(FAREWELL, write.write_all(&bytes)).await;
-                let _ = tokio::time::timeout(FAREWELL, write.shutdown()).await;
+                let _ = tokio::time::timeout(FAREWELL, write_whole(write, &bytes)).await;
+                let _ = SockRef::from(write).shutdown(Shutdown::Write);
                 return;
             }
-            let sent = tokio::time::timeout(SEND_LIMIT, write.write_all(&bytes)).await;
+            let sent = tokio::time::timeout(SEND_LIMIT, write_whole(write, &bytes)).await;
             if !matches!(sent, Ok(Ok(()))) {
                 self.end(id, connection);
                 return;
@@ -391,12 +410,39 @@ async fn connect(peer: &PeerSocket) -> io::Result<TcpStream> {
         .await
 }
 
+async fn write_whole(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => {}
+            Err(problem) => return Err(problem),
+        }
+    }
+    Ok(())
+}
+
+/// A connection has the peer's key, or none, from now on.
+fn set_stream_key(stream: &TcpStream, peer: &PeerSocket) -> Result<(), String> {
+    let remote = stream.peer_addr().map_err(|problem| problem.to_string())?.ip();
+    let done = match &peer.password {
+        Some(password) => kernel::tcp::set_md5_key(stream, remote, password.as_bytes()),
+        None => kernel::tcp::remove_md5_key(stream, remote).map(drop),
+    };
+    done.map_err(|problem| problem.to_string())
+}
+
 /// Options that hold for either side's connections.
 fn prepare(stream: &TcpStream, peer: &PeerSocket) -> Result<(), String> {
     let socket = SockRef::from(stream);
     socket
         .set_tcp_nodelay(true)
         .map_err(|problem| problem.to_string())?;
+    // The password may be another than when the connection was begun.
+    if peer.password.is_some() {
+        set_stream_key(stream, peer)?;
+    }
     if let Some(hops) = peer.ttl_hops {
         kernel::tcp::set_ttl(stream, u8::MAX).map_err(|problem| problem.to_string())?;
         let least = (u8::MAX - hops).saturating_add(1);

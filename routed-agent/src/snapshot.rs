@@ -2,6 +2,7 @@
 //! What the store says, as one immutable value: every object that routing depends on, decoded. Objects that cannot be
 //! read are left out and named in the warnings.
 
+mod assignments;
 mod difference;
 mod index;
 
@@ -15,6 +16,7 @@ use model::{
     ClusterInformation, FelixConfiguration, IpPool, IpamBlock, Key, Kind, LocalTable, Node,
 };
 
+pub use assignments::Assignment;
 pub use difference::Difference;
 use index::{Addresses, Lengths};
 
@@ -205,6 +207,15 @@ impl Snapshot {
                 _ => None,
             })
         })
+    }
+
+    /// The node of the container that has an address, by whichever IPAM plugin. It looks at all of them.
+    pub fn attached_to(&self, address: IpAddr) -> Option<&str> {
+        let found = self
+            .attachments
+            .iter()
+            .find(|(_, attachment)| attachment.has(address));
+        found.map(|(id, _)| id.node.as_str())
     }
 
     /// The stored block that an address is in.

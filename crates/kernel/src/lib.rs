@@ -32,6 +32,7 @@ mod mac;
 pub mod monitor;
 mod namespace_kind;
 pub mod neighbour;
+mod netconf;
 pub mod netns;
 #[cfg(test)]
 mod oracle;

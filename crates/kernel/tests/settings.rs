@@ -113,6 +113,30 @@ fn a_packet_is_forwarded_or_not_by_the_netlink_setting() {
 }
 
 #[test]
+fn links_without_forwarding_are_listed_and_their_change_is_announced() {
+    in_namespace(|socket| {
+        sysctl::write("net/ipv4/ip_forward", "1").unwrap();
+        let [one, other] = [("a", "b"), ("c", "d")].map(|(name, peer)| veth(socket, name, peer));
+        assert_eq!(socket.links_without_forwarding().unwrap(), [].into());
+        let mut monitor = kernel::Monitor::open(kernel::MonitorOptions::default()).unwrap();
+        sysctl::write("net/ipv4/conf/a/forwarding", "0").unwrap();
+        assert_eq!(socket.links_without_forwarding().unwrap(), [one.index].into());
+        let mut changes = Vec::new();
+        monitor.read(&mut changes).unwrap();
+        assert_eq!(changes, [kernel::Change::Settings]);
+        socket
+            .set_ipv4_conf(&other, &[(Ipv4Conf::Forwarding, 0)])
+            .unwrap();
+        sysctl::write("net/ipv4/conf/a/forwarding", "1").unwrap();
+        assert_eq!(socket.links_without_forwarding().unwrap(), [other.index].into());
+        // What holds for later links is no link, nor does IPv6 count.
+        sysctl::write("net/ipv4/conf/default/forwarding", "0").unwrap();
+        sysctl::write("net/ipv6/conf/a/forwarding", "0").unwrap();
+        assert_eq!(socket.links_without_forwarding().unwrap(), [other.index].into());
+    });
+}
+
+#[test]
 fn sysctls_are_written_in_place_or_refused() {
     in_namespace(|socket| {
         veth(socket, "eth0.5", "peer");

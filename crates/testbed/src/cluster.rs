@@ -239,8 +239,14 @@ impl Member {
 
     /// Networks a container by the plugins, with a certain configuration of IPAM.
     pub fn add_with(&self, container: &Container, ipam: &Value) -> Result<Vec<IpAddr>> {
+        // Distributions' plugins of others are older than CNI 1.1.0.
+        let version = if ipam["type"] == "calico-ipam" {
+            "1.1.0"
+        } else {
+            "1.0.0"
+        };
         let list =
-            json!({"name": "net1", "cniVersion": "1.1.0", "plugins": [{"type": "calico", "ipam": ipam}]});
+            json!({"name": "net1", "cniVersion": version, "plugins": [{"type": "calico", "ipam": ipam}]});
         let list = NetworkList::parse(list.to_string(), Version::V1_1_0)?;
         let runtime = self.host.cni().with_environment(self.environment.clone());
         let added = runtime.add(&list, &Target::eth0(container.id(), container.path()))?;

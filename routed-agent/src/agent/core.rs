@@ -6,6 +6,7 @@ mod files;
 mod planning;
 mod probing;
 mod recording;
+mod secrets;
 mod sessions;
 mod settings;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use crate::{
 };
 use probing::Probe;
 use recording::Recording;
+use secrets::Secrets;
 use settings::{choices, idle, limits, resolution};
 
 /// How long the routes of peers are waited for after a restart, at most.
@@ -90,6 +92,7 @@ pub(super) struct Core {
     pub(super) upkeep: upkeep::State,
     pub(super) restarted: bool,
     pub(super) complete: bool,
+    secrets: Secrets,
     /// For the plugin's file.
     mtu: Option<u32>,
     begun: bool,
@@ -161,6 +164,7 @@ impl Core {
             upkeep: upkeep::State::default(),
             restarted,
             complete: false,
+            secrets: Secrets::default(),
             mtu: None,
             begun: false,
             registered: false,
@@ -208,7 +212,13 @@ impl Core {
             self.note("store", "the store is back");
         }
         let earlier = std::mem::replace(&mut self.snapshot, snapshot);
-        if std::mem::replace(&mut self.has_snapshot, true)
+        let had_snapshot = std::mem::replace(&mut self.has_snapshot, true);
+        if had_snapshot {
+            self.note_assignments(&earlier);
+        }
+        // Where routes follow from each container, any of them may have come or gone.
+        if had_snapshot
+            && !self.choices.by_workload
             && let Difference::Only(blocks) = self.snapshot.since(&earlier)
         {
             self.plan_blocks(blocks);

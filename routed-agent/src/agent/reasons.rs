@@ -40,11 +40,11 @@ impl Core {
                 why.unwrap_or_else(|| "the Node has no address yet".into()),
             );
         }
-        for (item, problem) in self
-            .failures
-            .iter()
-            .filter(|(item, _)| item.starts_with("device") || item.starts_with("route"))
-        {
+        for (item, problem) in self.failures.iter().filter(|(item, _)| {
+            ["device", "route", "forwarding"]
+                .iter()
+                .any(|kind| item.starts_with(kind))
+        }) {
             add("kernel-refuses", format!("{item}: {problem}"));
         }
         let dropped = self

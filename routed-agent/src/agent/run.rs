@@ -40,6 +40,8 @@ use crate::{
 const FAREWELL: Duration = Duration::from_millis(900);
 /// Files that could not be written are tried again after this time.
 const WRITE_AGAIN: Duration = Duration::from_secs(2);
+/// Pause between looks at the files of passwords.
+const SECRETS: Duration = Duration::from_secs(1);
 /// Queries that may wait.
 const QUERIES: usize = 64;
 
@@ -273,7 +275,10 @@ async fn work(
     let mut registered: Option<Registration> = None;
     let mut ordered: Option<Orders> = None;
     let mut write_at: Option<tokio::time::Instant> = None;
+    let mut secrets = tokio::time::interval(SECRETS);
+    secrets.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        let has_secrets = handle.core.borrow().has_secrets();
         let deadline = {
             let core = handle.core.borrow();
             core.speaker
@@ -314,6 +319,10 @@ async fn work(
                 handle.settle();
             }
             () = handle.moved.notified() => {}
+            _ = secrets.tick(), if has_secrets => {
+                handle.core.borrow_mut().look_at_secrets();
+                handle.settle();
+            }
             () = write_again => {
                 write_at = None;
                 handle.core.borrow_mut().write_again();

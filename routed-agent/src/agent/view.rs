@@ -257,31 +257,35 @@ impl Core {
         if from.is_ipv4() != to.is_ipv4() {
             return error(400, format!("{from} and {to} are of different IP versions"));
         }
-        let owner = |address: IpAddr| {
-            self.snapshot
-                .owner_of(&IpNet::from(address))
-                .map(|owner| json!({ "node": owner.node, "block": owner.block }))
+        let node_of = |address: IpAddr| {
+            let owner = self.snapshot.owner_of(&IpNet::from(address));
+            let node = owner.map(|owner| owner.node);
+            // Another IPAM plugin's address is in no block, but on a container.
+            (
+                node.or_else(|| self.snapshot.attached_to(address)),
+                owner.map(|owner| owner.block),
+            )
         };
-        let source_here = self
-            .snapshot
-            .owner_of(&IpNet::from(from))
-            .is_some_and(|owner| owner.node == self.start.node);
+        let owner = |address: IpAddr| {
+            let (node, block) = node_of(address);
+            node.map(|node| json!({ "node": node, "block": block }))
+        };
+        let source_here = node_of(from).0 == Some(self.start.node.as_str());
         let route = self.route_to(to);
-        let found = self.snapshot.owner_of(&IpNet::from(to));
+        let found = node_of(to).0;
         let prefix = route.map_or_else(|| IpNet::from(to), |(prefix, _)| prefix);
         let next_hop = self
             .speaker
             .selected(&prefix)
             .first()
             .and_then(|path| path.next_hop)
-            .map(|next_hop| next_hop.address);
+            .map(|next_hop| next_hop.address)
+            .or_else(|| Some(self.snapshot.node_address(found?, to.is_ipv6())?.addr()));
         let decision = self.with_planner(|planner| planner.decide(&prefix, next_hop).0);
         let mtu = route.and_then(|(_, route)| self.mtu_of(route));
         let outer = route.and_then(|(_, route)| self.outer_header(route));
         // Of another store's block the next hop says whose it is.
-        let behind = found
-            .map(|owner| owner.node)
-            .or_else(|| self.snapshot.node_by_address(next_hop?));
+        let behind = found.or_else(|| self.snapshot.node_by_address(next_hop?));
         let tunnel = outer.as_ref().and_then(|_| self.probe_view(behind?, to));
         ok(json!({
             "from": from,
@@ -290,7 +294,7 @@ impl Core {
             "source": owner(from),
             "sourceIsHere": source_here,
             "destination": owner(to),
-            "local": found.is_some_and(|owner| owner.node == self.start.node),
+            "local": found == Some(self.start.node.as_str()),
             "route": route.map(|(prefix, route)| route_view(&prefix, route)),
             "refused": self.refused().find(|(refused, _)| **refused == prefix).map(|(_, refusal)| json!({ "code": refusal.code, "text": refusal.text })),
             "encapsulation": decision.as_ref().map(|decision| decision.encapsulation.to_string()),

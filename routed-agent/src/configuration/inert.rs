@@ -50,7 +50,6 @@ pub const FELIX: &[Group] = &[
         "disableConntrackInvalidCheck", "failsafeInboundHostPorts", "failsafeOutboundHostPorts", "interfaceExclude",
         "logActionRateLimit", "logActionRateLimitBurst", "logPrefix", "policySyncPathPrefix", "workloadSourceSpoofing",
     ] },
-    Group { why: "traffic to service addresses that nobody has translated is always dropped", names: &["serviceLoopPrevention"] },
     Group { why: "this version does no such address translation, announcement or marking", names: &[
         "floatingIPs", "istioAmbientMode", "istioDSCPMark", "ipv4ElevatedRoutePriority", "ipv6ElevatedRoutePriority",
         "liveMigrationRouteConvergenceTime", "localSubnetL2Reachability", "localSubnetL2ReachabilityRefreshInterval",

@@ -18,7 +18,7 @@ use super::{
     origin::{Origin, Sourced},
     resolver::Resolver,
     setting::{Names, Setting},
-    words::{Backend, CrossSubnetTest, ExternalExport, RouteSource, Severity},
+    words::{Backend, CrossSubnetTest, ExternalExport, RouteSource, ServiceLoopPrevention, Severity},
 };
 
 /// Where container runtimes listen.
@@ -96,10 +96,10 @@ settings! {
         /// What host interfaces of containers start with; the first one names new interfaces.
         interface_prefixes: InterfacePrefixes = vec!["cali".to_owned()],
             Names::felix("InterfacePrefix", "interfacePrefix"), "", restart;
-        /// Where routes to containers of other nodes come from: blocks, or each container's address.
-        /// Not acted on yet.
+        /// Where routes of the datastore to containers of other nodes come from: blocks of Calico's IPAM, or each container's
+        /// address, whatever IPAM plugin has assigned it. What BGP says of blocks comes besides.
         route_source: Word<RouteSource> = RouteSource::CalicoIpam, Names::felix("RouteSource", "routeSource"), "",
-            restart;
+            live;
         /// Protocol number of all routes but containers' own, which have 3. Only routes with it are ever removed.
         route_protocol: RouteProtocol = RouteProtocol::DEFAULT,
             Names::felix("DeviceRouteProtocol", "deviceRouteProtocol"), "", restart;
@@ -114,8 +114,8 @@ settings! {
         /// Pause between full comparisons of routes with the kernel, beside repairs at once; 0: none.
         route_refresh_interval: Interval = Duration::from_secs(90),
             Names::felix("RouteRefreshInterval", "routeRefreshInterval"), "seconds", live;
-        /// Whether others' routes on containers' interfaces are removed. Calico's default is true.
-        /// Not acted on yet.
+        /// Whether others' routes on containers' interfaces are removed, 10 s after they were found; those that the kernel
+        /// makes with addresses stay. Calico's default is true.
         remove_external_routes: Flag = false, Names::felix("RemoveExternalRoutes", "removeExternalRoutes"), "", live;
         /// Source address of the host's own IPv4 packets on our routes; without a value the kernel's choice.
         route_source_address: Optional<Address4> = None,
@@ -144,6 +144,10 @@ settings! {
         /// Destinations that are not translated: those in pools, or also nodes' addresses.
         nat_outgoing_exclusions: Word<NatOutgoingExclusions> = NatOutgoingExclusions::IpPoolsOnly,
             Names::felix("NATOutgoingExclusions", "natOutgoingExclusions"), "", live;
+        /// What becomes of forwarded packets to Services' prefixes that nobody has translated: `Drop`, `Reject` with ICMP
+        /// port unreachable, or `Disabled`: they are left alone.
+        service_loop_prevention: Word<ServiceLoopPrevention> = ServiceLoopPrevention::Drop,
+            Names::felix("ServiceLoopPrevention", "serviceLoopPrevention"), "", live;
     }
     section "BGP" {
         /// `bird`: BGP; `vxlan`: no BGP, routes from the datastore; `none`: neither, nor addresses of the node.
@@ -236,8 +240,7 @@ settings! {
         /// Whether there are no log files.
         disable_file_logging: Flag = false, Names::own(&["CALICO_DISABLE_FILE_LOGGING"], "disableFileLogging"), "",
             restart;
-        /// How many assignments and releases of addresses the journal keeps.
-        /// Not acted on yet.
+        /// How many lines about this node's addresses, given out and given back, the journal keeps in memory.
         address_journal_entries: Entries = 100_000,
             Names::own(&["CALICO_ADDRESS_JOURNAL_ENTRIES"], "addressJournalEntries"), "entries", live;
         /// How many changes of routes the journal keeps in memory, and as many each of selections and of other events.

@@ -24,6 +24,26 @@ impl Words for RouteSource {
     ];
 }
 
+/// What becomes of traffic to addresses of services that nobody has translated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServiceLoopPrevention {
+    /// It is dropped.
+    #[default]
+    Drop,
+    /// Its sender is told that nobody is there.
+    Reject,
+    /// It is forwarded like any other, maybe to a router that sends it back.
+    Disabled,
+}
+
+impl Words for ServiceLoopPrevention {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("Drop", Self::Drop),
+        ("Reject", Self::Reject),
+        ("Disabled", Self::Disabled),
+    ];
+}
+
 /// What of the daemon's networking is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {

@@ -44,6 +44,11 @@ impl Devices {
             .is_some_and(|wanted| !wanted.vxlan_peers.is_empty())
     }
 
+    /// Whether packets of others are to be routed here.
+    pub(super) fn forwards(&self) -> bool {
+        self.wanted.as_ref().is_some_and(|wanted| wanted.forwarding)
+    }
+
     /// The tunnel devices that there should be.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         let wanted = self.wanted.iter();

@@ -2,7 +2,7 @@
 //! Routes: what is wanted, what is there, and the requests that lie between.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -12,15 +12,16 @@ use kernel::{Link, Netlink, Route, RouteChange, RouteFilter, RouteProtocol, Rout
 use super::{
     Ownership,
     kernel_form::{self, matches, metric_of},
+    strangers::{Strangers, is_stranger},
 };
 use crate::plan::{PlannedRoute, Routes, Way};
 
 /// Table main.
 pub(super) const MAIN: u32 = 254;
 /// Repairs of one route within [`RIVAL_WINDOW`] after which it is left alone for [`RIVAL_PAUSE`].
-const RIVAL_REPAIRS: usize = 5;
-const RIVAL_WINDOW: Duration = Duration::from_secs(10);
-const RIVAL_PAUSE: Duration = Duration::from_secs(30);
+pub(super) const RIVAL_REPAIRS: usize = 5;
+pub(super) const RIVAL_WINDOW: Duration = Duration::from_secs(10);
+pub(super) const RIVAL_PAUSE: Duration = Duration::from_secs(30);
 /// How long the plugin may take to write a container's route.
 const CONTAINER_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -48,6 +49,8 @@ pub(super) struct OwnRoutes {
     pub(super) failed: BTreeMap<IpNet, String>,
     repairs: HashMap<IpNet, VecDeque<Instant>>,
     resting: BTreeMap<IpNet, Instant>,
+    /// Others' routes on containers' interfaces.
+    pub(super) strangers: Strangers,
 }
 
 /// One request.
@@ -87,6 +90,7 @@ impl OwnRoutes {
             failed: BTreeMap::new(),
             repairs: HashMap::new(),
             resting: BTreeMap::new(),
+            strangers: Strangers::default(),
         })
     }
 
@@ -176,6 +180,7 @@ impl OwnRoutes {
             ..RouteFilter::default()
         };
         let all = netlink.routes(main)?;
+        self.see_strangers(&all);
         let ours = all
             .into_iter()
             .filter(|route| self.is_ours(route) || self.is_containers(route));
@@ -186,6 +191,58 @@ impl OwnRoutes {
                 .filter(|key| self.containers.contains_key(&key.0)),
         );
         Ok(())
+    }
+
+    /// The links that own IPv4 routes lead to, by index.
+    pub(super) fn links_used(&self) -> HashSet<u32> {
+        let routes = self.actual.values();
+        let ipv4 = routes.filter(|route| matches!(route.destination, IpNet::V4(_)));
+        let links = ipv4.flat_map(|route| {
+            route
+                .multipath
+                .iter()
+                .map(|hop| hop.interface)
+                .chain(route.interface)
+        });
+        links.collect()
+    }
+
+    fn see_strangers(&mut self, all: &[Route]) {
+        // Before everything is known, whose a route is is not known either.
+        if !self.strangers.are_wanted() || !self.complete {
+            return;
+        }
+        let prefix = &self.ownership.interface_prefix;
+        let workloads = self.links.iter().filter(|(name, _)| name.starts_with(prefix));
+        let workloads = workloads.map(|(_, index)| *index).collect();
+        let is_planned = |route: &Route| {
+            let planned = self.wanted(&route.destination);
+            let planned = planned.and_then(|planned| self.to_kernel(&route.destination, planned));
+            planned.is_some_and(|planned| key(&planned) == key(route))
+        };
+        let found = all
+            .iter()
+            .filter(|route| is_stranger(route, &workloads) && !self.is_ours(route) && !is_planned(route));
+        let found: Vec<&Route> = found.collect();
+        self.strangers.see(found.into_iter(), Instant::now());
+    }
+
+    /// Removes others' routes on containers' interfaces that have been there long enough. A list of what is there comes
+    /// first.
+    pub(super) fn remove_strangers(&mut self, now: Instant) -> kernel::Result<Vec<String>> {
+        let due = self.strangers.due(now);
+        let failures = self.wire.apply(due.iter().map(RouteChange::Delete))?;
+        for failure in &failures {
+            if !failure.error.is_not_found() {
+                tracing::warn!(target: "agent", "{}", failure.error);
+            }
+        }
+        let is_gone = |position: &usize| failures.iter().all(|failure| failure.position != *position);
+        let removed = due.iter().enumerate().filter(|(position, _)| is_gone(position));
+        let text = |route: &Route| {
+            format!("route {route} on a container's interface, which is not ours and is removed")
+        };
+        Ok(removed.map(|(_, route)| text(route)).collect())
     }
 
     /// The index of a link.

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipnet::{IpNet, Ipv4Net};
 use kernel::{Change, Monitor, MonitorOptions, Netlink};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -16,6 +17,7 @@ use super::{
     devices::Devices,
     firewall::{Look, Wall},
     forward::Forward,
+    openness::Openness,
     routes::OwnRoutes,
 };
 use crate::facts::{Facts, Ours};
@@ -50,6 +52,7 @@ pub(super) struct Worker {
     wall: Wall,
     look_at_wall: bool,
     forward: Forward,
+    openness: Openness,
     facts: Option<Arc<Facts>>,
     /// When to look at the ground and at the own routes again.
     look_at: Option<Instant>,
@@ -90,6 +93,7 @@ impl Worker {
             wall: Wall::new(memory),
             look_at_wall: false,
             forward: Forward::default(),
+            openness: Openness::default(),
             facts: None,
             look_at: Some(Instant::now()),
             check_at: Instant::now() + FULL_CHECK,
@@ -138,6 +142,8 @@ impl Worker {
             Some(self.check_at),
             self.retry_at,
             self.routes.next_try(),
+            self.routes.strangers.next(),
+            self.openness.next_try(),
         ];
         let next = times.into_iter().flatten().min().unwrap_or(self.check_at);
         let wait = next.saturating_duration_since(Instant::now());
@@ -180,6 +186,10 @@ impl Worker {
                         habits.refresh
                     };
                     self.check_at = Instant::now() + self.refresh;
+                    self.routes.strangers.set(habits.removes_strangers);
+                    if habits.removes_strangers {
+                        self.look_at = Some(Instant::now());
+                    }
                     if self.ours.ignored != habits.ignored {
                         self.ours.ignored = habits.ignored;
                         self.look_at = Some(Instant::now());
@@ -192,6 +202,7 @@ impl Worker {
                     self.routes.set_complete();
                     let swept = self.routes.sweep();
                     self.outcome("routes of an earlier life", swept);
+                    self.look_at = Some(Instant::now());
                 }
                 Command::CleanUp => {
                     let routes = self.routes.remove_all(&mut self.netlink);
@@ -217,7 +228,7 @@ impl Worker {
         obeyed
     }
 
-    fn write(&mut self, concerned: Vec<ipnet::IpNet>) {
+    fn write(&mut self, concerned: Vec<IpNet>) {
         if concerned.is_empty() {
             return;
         }
@@ -234,6 +245,7 @@ impl Worker {
             .map(|(prefix, problem)| (format!("route {prefix}"), problem.clone()))
             .chain(self.devices.failed.clone())
             .chain(self.forward.problems.clone())
+            .chain(self.openness.failed.clone())
             .chain(
                 self.wall
                     .problem
@@ -274,7 +286,12 @@ impl Worker {
             let done = listed.and_then(|()| self.routes.write(again));
             self.outcome("routes", done);
         }
-        if self.check_at <= now || self.routes.next_try().is_some_and(|time| time <= now) {
+        let others = [
+            self.routes.next_try(),
+            self.routes.strangers.next(),
+            self.openness.next_try(),
+        ];
+        if self.check_at <= now || others.into_iter().flatten().any(|time| time <= now) {
             self.check_at = now + self.refresh;
             self.look_at_wall = true;
             self.check();
@@ -366,10 +383,39 @@ impl Worker {
                 for rival in damage.rivals {
                     (self.report)(Report::Rival(rival));
                 }
-                self.outcome("routes", Ok(()));
+                let removed = self.routes.remove_strangers(now);
+                for removed in removed.iter().flatten() {
+                    (self.report)(Report::Repaired(removed.clone()));
+                }
+                let opened = self.open_links();
+                self.outcome("routes", removed.map(drop).and(opened));
             }
             Err(problem) => self.outcome("routes", Err(problem)),
         }
+    }
+
+    /// Packets that come in on links that our routes use, or from wherever the default route leads, are routed on.
+    fn open_links(&mut self) -> kernel::Result<()> {
+        if !self.devices.forwards() {
+            return Ok(());
+        }
+        let (routes, facts) = (&self.routes, self.facts.as_deref());
+        let used = || {
+            let ground = facts.into_iter().flat_map(|facts| &facts.underlay);
+            let default = ground.filter(|route| route.destination == IpNet::from(Ipv4Net::default()));
+            let ways = default.flat_map(|route| &route.hops);
+            let mut used = routes.links_used();
+            used.extend(ways.filter_map(|hop| routes.link(&hop.device)));
+            used
+        };
+        let damage = self.openness.see_to(&mut self.netlink, used, Instant::now())?;
+        for repaired in damage.repaired {
+            (self.report)(Report::Repaired(repaired));
+        }
+        for rival in damage.rivals {
+            (self.report)(Report::Rival(rival));
+        }
+        Ok(())
     }
 
     /// Sees to devices.

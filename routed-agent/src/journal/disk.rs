@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What of the journal is on disk: two files of lines of JSON, one for routes and one for everything else, so that neither
-//! pushes out the other. A file that is full is put aside as `NAME.previous`, and the one before that goes. A line that was
+//! What of the journal is on disk: three files of lines of JSON, for routes, for addresses and for everything else, so that none
+//! pushes out another. A file that is full is put aside as `NAME.previous`, and the one before that goes. A line that was
 //! cut off by the machine's end, or by a full disk, costs itself.
 
 use std::{
@@ -17,11 +17,11 @@ const MAX_SIZE: u64 = 8 * 1024 * 1024;
 /// How long a file that cannot be opened is left alone.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Both files.
+/// All files.
 #[derive(Debug)]
 pub(super) struct Disk {
     folder: PathBuf,
-    files: [Lines; 2],
+    files: [Lines; 3],
 }
 
 /// One file and its predecessor.
@@ -47,6 +47,7 @@ pub(super) struct Unwritten {
 const fn file_of(kind: Kind) -> usize {
     match kind {
         Kind::Route | Kind::Selection | Kind::Repair | Kind::Refusal => 1,
+        Kind::Addresses => 2,
         _ => 0,
     }
 }
@@ -67,7 +68,7 @@ impl Disk {
         };
         Self {
             folder: folder.to_owned(),
-            files: [lines("events"), lines("routes")],
+            files: [lines("events"), lines("routes"), lines("addresses")],
         }
     }
 
@@ -96,7 +97,7 @@ impl Disk {
 
     /// Writes lines. A full disk costs lines, nothing else.
     pub(super) fn write<'a>(&mut self, lines: impl Iterator<Item = &'a Line>, unwritten: &mut Unwritten) {
-        let mut lots = [(Vec::new(), 0), (Vec::new(), 0)];
+        let mut lots = [const { (Vec::new(), 0) }; 3];
         for line in lines {
             let (bytes, count) = &mut lots[file_of(line.kind)];
             line.write_json(bytes);
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_bounded_and_routes_do_not_push_out_sessions() {
+    fn files_are_bounded_and_neither_routes_nor_addresses_push_out_sessions() {
         let folder = tempfile::tempdir().unwrap();
         let mut disk = Disk::with_size(folder.path(), 10_000);
         write(&mut disk, &[line(1, Kind::Session)]);
@@ -257,10 +258,14 @@ mod tests {
             let lines: Vec<Line> = (0..100).map(|at| line(2 + lot * 100 + at, Kind::Route)).collect();
             assert_eq!(write(&mut disk, &lines), Unwritten::default());
         }
+        // A file apart: what is looked at below are the others.
+        let addresses: Vec<Line> = (0..1000).map(|at| line(9000 + at, Kind::Addresses)).collect();
+        assert_eq!(write(&mut disk, &addresses), Unwritten::default());
         for file in fs::read_dir(folder.path()).unwrap() {
             assert!(file.unwrap().metadata().unwrap().len() <= 10_000);
         }
-        let (read, broken) = disk.read();
+        let (mut read, broken) = disk.read();
+        read.retain(|line| line.kind != Kind::Addresses);
         assert_eq!((read[0].kind, broken), (Kind::Session, 0));
         assert_eq!(read.last().unwrap().sequence, 2001);
         // Without gaps: two files' worth.

@@ -74,7 +74,7 @@ words! {
         Kernel = "kernel",
         /// The datastore.
         Store = "store",
-        /// Addresses and blocks that upkeep has seen to.
+        /// Addresses given out and given back, and blocks that upkeep has seen to.
         Addresses = "addresses",
         /// A setting.
         Configuration = "configuration",

@@ -15,6 +15,8 @@ pub struct Limits {
     pub sessions: usize,
     /// Of routes, of selections, and of everything else, each.
     pub routes: usize,
+    /// Of addresses.
+    pub addresses: usize,
 }
 
 /// What is asked for; what is `None` does not matter.
@@ -54,6 +56,7 @@ pub(super) struct Rings {
     sessions: VecDeque<Line>,
     routes: VecDeque<Line>,
     selections: VecDeque<Line>,
+    addresses: VecDeque<Line>,
     others: VecDeque<Line>,
 }
 
@@ -64,6 +67,7 @@ impl Rings {
             Kind::Session => (&mut self.sessions, limits.sessions),
             Kind::Route => (&mut self.routes, limits.routes),
             Kind::Selection => (&mut self.selections, limits.routes),
+            Kind::Addresses => (&mut self.addresses, limits.addresses),
             _ => (&mut self.others, limits.routes),
         };
         while ring.len() >= limit.max(1) {
@@ -87,6 +91,13 @@ impl Rings {
     }
 
     fn all(&self) -> impl Iterator<Item = &VecDeque<Line>> {
-        [&self.sessions, &self.routes, &self.selections, &self.others].into_iter()
+        [
+            &self.sessions,
+            &self.routes,
+            &self.selections,
+            &self.addresses,
+            &self.others,
+        ]
+        .into_iter()
     }
 }

@@ -8,6 +8,7 @@ use super::*;
 const LIMITS: Limits = Limits {
     sessions: 100,
     routes: 1000,
+    addresses: 50,
 };
 
 fn note(recorder: &mut Recorder, kind: Kind, change: Change, object: &str) {
@@ -134,6 +135,39 @@ fn memory_is_bounded_and_a_flood_leaves_the_sessions() {
         .sum();
     assert_eq!((routes, broken), (100_000, 0));
     assert!(lines.len() < 2000, "{}", lines.len());
+}
+
+#[test]
+fn addresses_have_a_bound_of_their_own_that_can_be_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recorder = Recorder::start(folder.path(), LIMITS).unwrap();
+    let mut noted = 0;
+    let mut note_addresses = |recorder: &mut Recorder, count: u32| {
+        for number in noted..noted + count {
+            let address = std::net::Ipv4Addr::from(0x0a00_0000 + number);
+            note(recorder, Kind::Addresses, Change::Added, &format!("{address}/32"));
+        }
+        noted += count;
+        recorder.flush();
+    };
+    let journal = recorder.journal();
+    let addresses = Filter {
+        kind: Some(Kind::Addresses),
+        ..Filter::default()
+    };
+    note_addresses(&mut recorder, 200);
+    flood(&mut recorder, 2000);
+    until(|| journal.status()["sequence"] == 2200);
+    let (found, _) = journal.find(&addresses, 1000);
+    assert_eq!(found.len(), 50);
+    assert_eq!(found[49].object.to_string(), "10.0.0.199/32");
+    recorder.set_limits(Limits {
+        addresses: 120,
+        ..LIMITS
+    });
+    note_addresses(&mut recorder, 200);
+    until(|| journal.status()["sequence"] == 2400);
+    assert_eq!(journal.find(&addresses, 1000).0.len(), 120);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use model::AffinityOwner;
 
 use super::{Planner, code};
 use crate::{
-    encapsulation::Encapsulation,
+    encapsulation::{Decision, Encapsulation},
     plan::{PlannedRoute, Refusal, RouteOrigin, Routes, Way},
 };
 
@@ -33,6 +33,15 @@ impl Planner<'_> {
             routes.extend(of_block);
             refused.extend(refusals);
         }
+        if self.choices.by_workload {
+            for (address, (node, what)) in self.workloads() {
+                let prefix = IpNet::from(address);
+                let decision = self.decide_for(&prefix, Some(node));
+                let is_ours = decision.encapsulation == Encapsulation::Ipip && self.choices.programs_ipip;
+                let route = self.remote_route(&prefix, node, what, &decision, is_ours);
+                sort(prefix, route, &mut routes, &mut refused);
+            }
+        }
         // What lives here is here, whatever a block says of it.
         routes.extend(self.container_routes());
         (routes, refused)
@@ -44,7 +53,9 @@ impl Planner<'_> {
         let mut refused = BTreeMap::new();
         let here = &self.choices.node;
         let claims = self.snapshot.affinities.get(block);
-        if claims.is_some()
+        let by_block = !self.choices.by_workload;
+        if by_block
+            && claims.is_some()
             && self
                 .snapshot
                 .owner_of(block)
@@ -52,7 +63,7 @@ impl Planner<'_> {
         {
             self.add_remote(*block, &mut routes, &mut refused);
         }
-        if let Some(stored) = self.snapshot.blocks.get(block) {
+        if let Some(stored) = self.snapshot.blocks.get(block).filter(|_| by_block) {
             let owner = stored.affinity.as_ref().map(AffinityOwner::name);
             let is_elsewhere = |node: &str| Some(node) != owner && node != here;
             let attributes = stored.attributes.iter().enumerate();
@@ -121,33 +132,64 @@ impl Planner<'_> {
         }
     }
 
+    /// Addresses on other nodes: of containers, whatever IPAM has given them out, and of tunnels.
+    fn workloads(&self) -> BTreeMap<IpAddr, (&str, &'static str)> {
+        let here = &self.choices.node;
+        let mut found = BTreeMap::new();
+        for (name, node) in self.snapshot.nodes.iter().filter(|(name, _)| *name != here) {
+            let spec = &node.spec;
+            let of_bgp = spec.bgp.as_ref().and_then(|bgp| bgp.ipv4_ipip_tunnel_addr);
+            let tunnels = [spec.ipv4_vxlan_tunnel_addr, spec.ipv6_vxlan_tunnel_addr, of_bgp];
+            found.extend(
+                tunnels
+                    .into_iter()
+                    .flatten()
+                    .map(|address| (address, (name.as_str(), "tunnel"))),
+            );
+        }
+        for (id, attachment) in self
+            .snapshot
+            .attachments
+            .iter()
+            .filter(|(id, _)| id.node != *here)
+        {
+            let addresses = attachment.addresses.iter();
+            found.extend(addresses.map(|attached| (attached.address, (id.node.as_str(), "container"))));
+        }
+        found
+    }
+
     /// A route to another node's block or address, as far as that is the store's business.
     fn add_remote(&self, prefix: IpNet, routes: &mut Routes, refused: &mut BTreeMap<IpNet, Refusal>) {
         let (decision, node) = self.decide(&prefix, None);
-        let Some(node) = node else { return };
-        let is_ours = decision.encapsulation == Encapsulation::Vxlan || self.choices.without_bgp;
+        let route = node.and_then(|node| self.remote_route(&prefix, node, "block", &decision, false));
+        sort(prefix, route, routes, refused);
+    }
+
+    /// A route to what is on another node; `is_ours`: also where BGP would do it.
+    fn remote_route(
+        &self,
+        prefix: &IpNet,
+        node: &str,
+        what: &str,
+        decision: &Decision,
+        is_ours: bool,
+    ) -> Option<Result<PlannedRoute, Refusal>> {
+        let is_ours = is_ours
+            || decision.encapsulation == Encapsulation::Vxlan
+            || self.choices.without_bgp
+            || self.in_vxlan_pool(prefix);
         let v6 = prefix.addr().is_ipv6();
-        let Some(address) = self
-            .snapshot
-            .node_address(node, v6)
-            .filter(|_| is_ours || self.in_vxlan_pool(&prefix))
-        else {
-            return;
-        };
-        if let Some(refusal) = self.refuse(&prefix) {
-            refused.insert(prefix, refusal);
-            return;
+        let address = self.snapshot.node_address(node, v6).filter(|_| is_ours)?;
+        if let Some(refusal) = self.refuse(prefix) {
+            return Some(Err(refusal));
         }
-        let reason: Arc<str> = format!("block of node {node} by the store; {}", decision.reason).into();
-        let route = match decision.encapsulation {
-            Encapsulation::Ipip => Ok(self.tunnelled(&prefix, address.addr(), RouteOrigin::Store, reason)),
-            Encapsulation::Vxlan => self.vxlan_route(&prefix, node, reason),
-            Encapsulation::Direct => self.direct_route(&prefix, address.addr(), reason),
-        };
-        match route {
-            Ok(route) => drop(routes.insert(prefix, route)),
-            Err(refusal) => drop(refused.insert(prefix, refusal)),
-        }
+        let reason: Arc<str> = format!("{what} of node {node} by the store; {}", decision.reason).into();
+        Some(match decision.encapsulation {
+            Encapsulation::Ipip => Ok(self.tunnelled(prefix, address.addr(), RouteOrigin::Store, reason)),
+            Encapsulation::Vxlan => self.vxlan_route(prefix, node, reason),
+            Encapsulation::Direct => self.direct_route(prefix, address.addr(), reason),
+        })
     }
 
     fn direct_route(
@@ -171,5 +213,19 @@ impl Planner<'_> {
             origin: RouteOrigin::Store,
             reason,
         })
+    }
+}
+
+/// Where a route goes: to those that there should be, or to those that cannot be.
+fn sort(
+    prefix: IpNet,
+    route: Option<Result<PlannedRoute, Refusal>>,
+    routes: &mut Routes,
+    refused: &mut BTreeMap<IpNet, Refusal>,
+) {
+    match route {
+        None => {}
+        Some(Ok(route)) => drop(routes.insert(prefix, route)),
+        Some(Err(refusal)) => drop(refused.insert(prefix, refusal)),
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use datastore::{Entry, Revision};
 use model::{AffinityOwner, Key, Kind};
@@ -103,6 +103,7 @@ fn choices() -> Choices {
         metric_v4: 0,
         metric_v6: 1024,
         without_bgp: false,
+        by_workload: false,
         ipip_enabled: true,
         vxlan_enabled: true,
         programs_ipip: true,
@@ -310,5 +311,99 @@ fn devices_come_with_pools_and_fit_the_one_below() {
     assert_eq!(
         fixtures(&snapshot, &choices),
         (vec![("vxlan.calico".into(), 1450)], Some(1450))
+    );
+}
+
+fn store_routes(snapshot: &Snapshot, choices: &Choices) -> BTreeMap<String, String> {
+    let facts = ground();
+    let planner = Planner {
+        snapshot,
+        facts: &facts,
+        choices,
+    };
+    let (routes, refused) = planner.store_routes();
+    let refused = refused
+        .into_iter()
+        .map(|(prefix, refusal)| (prefix, refusal.code.to_owned()));
+    let text = |route: &PlannedRoute| match &route.way {
+        Way::Via { hops, .. } => format!("{} {}", hops[0].gateway.unwrap(), hops[0].device),
+        other => format!("{other:?}"),
+    };
+    let routes = routes.iter().map(|(prefix, route)| (*prefix, text(route)));
+    routes
+        .chain(refused)
+        .map(|(prefix, text)| (prefix.to_string(), text))
+        .collect()
+}
+
+fn attachment(snapshot: &mut Snapshot, node: &str, address: &str) {
+    let key = Key::local(
+        model::LocalTable::Attachment,
+        format!("{node}/net/{address}/eth0"),
+    );
+    let value = json!({ "created": 1, "hostInterface": "cali1", "mtu": 0, "addresses": [{ "address": address, "sequence": null }] });
+    put(snapshot, key, &value);
+}
+
+#[test]
+fn where_each_workload_counts_blocks_do_not() {
+    let mut snapshot = cluster();
+    resource(
+        &mut snapshot,
+        Kind::IpPool,
+        "v",
+        &json!({ "cidr": "10.77.0.0/16", "vxlanMode": "CrossSubnet" }),
+    );
+    resource(
+        &mut snapshot,
+        Kind::Node,
+        "c",
+        &json!({ "bgp": { "ipv4Address": "10.0.1.3/24" }, "ipv4VXLANTunnelAddr": "10.77.3.1" }),
+    );
+    block(&mut snapshot, "c", "10.77.3.0/26");
+    for (node, address) in [
+        ("a", "10.77.1.5"),
+        ("b", "10.77.2.5"),
+        ("c", "10.77.3.5"),
+        ("c", "192.168.3.5"),
+        ("b", "192.168.2.5"),
+        ("c", "203.0.113.5"),
+        // What this host depends on is no container's.
+        ("c", "10.0.0.254"),
+    ] {
+        attachment(&mut snapshot, node, address);
+    }
+    let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(prefix, text)| ((*prefix).to_owned(), (*text).to_owned()))
+            .collect()
+    };
+    let own = [
+        ("192.168.1.0/26", "Blackhole"),
+        ("10.77.1.5/32", "Container(\"cali1\")"),
+    ];
+    let mut choices = choices();
+    let by_block = [&own[..], &[("10.77.3.0/26", "10.77.3.1 vxlan.calico")]].concat();
+    assert_eq!(store_routes(&snapshot, &choices), map(&by_block));
+    choices.by_workload = true;
+    let tunnelled = [
+        ("10.77.3.1/32", "10.77.3.1 vxlan.calico"),
+        ("10.77.3.5/32", "10.77.3.1 vxlan.calico"),
+        // Near, but in a pool of VXLAN: BGP leaves it to the store.
+        ("10.77.2.5/32", "10.0.0.2 eth0"),
+        ("192.168.3.5/32", "10.0.1.3 ipip.calico"),
+    ];
+    let with_bgp = [&own[..], &tunnelled].concat();
+    assert_eq!(store_routes(&snapshot, &choices), map(&with_bgp));
+    choices.without_bgp = true;
+    let alone = [
+        ("192.168.2.5/32", "10.0.0.2 eth0"),
+        ("203.0.113.5/32", "10.0.0.254 eth0"),
+        ("10.0.0.254/32", code::COVERS),
+    ];
+    assert_eq!(
+        store_routes(&snapshot, &choices),
+        map(&[&with_bgp[..], &alone].concat())
     );
 }

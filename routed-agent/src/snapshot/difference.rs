@@ -42,6 +42,13 @@ impl Snapshot {
     }
 }
 
+/// Blocks that are in one of two snapshots only, or are others there.
+pub(super) fn differing_blocks(one: &Snapshot, other: &Snapshot) -> BTreeSet<IpNet> {
+    let mut blocks = BTreeSet::new();
+    differing(&one.blocks, &other.blocks, &mut blocks);
+    blocks
+}
+
 fn same<K: PartialEq, V: ?Sized>(one: &BTreeMap<K, Arc<V>>, other: &BTreeMap<K, Arc<V>>) -> bool {
     let mut pairs = one.iter().zip(other);
     one.len() == other.len() && pairs.all(|((a, x), (b, y))| Arc::ptr_eq(x, y) && a == b)

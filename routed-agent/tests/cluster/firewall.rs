@@ -269,3 +269,89 @@ fn drops_of_others_are_answered_where_they_are_or_reported() -> Result<()> {
     );
     Ok(())
 }
+
+/// What becomes of a packet to a service that nobody has translated.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    Arrived,
+    Refused,
+    Lost,
+}
+
+/// Sends a packet from a container to an address that `to` has.
+fn fate(from: &Place, to: &Place, address: IpAddr) -> Result<Fate> {
+    let wait = Some(Duration::from_millis(500));
+    let receiver = to.run(|| UdpSocket::bind((address, 0)))??;
+    receiver.set_read_timeout(wait)?;
+    let target = receiver.local_addr()?;
+    let sender = from.run(|| UdpSocket::bind("0.0.0.0:0"))??;
+    sender.connect(target)?;
+    sender.set_read_timeout(wait)?;
+    let mut buffer = [0; 16];
+    // An ICMP error may come before the packet is sent whole.
+    let sent = sender.send(b"hello");
+    let answer = sent.and_then(|_| sender.recv(&mut buffer));
+    if answer.is_err_and(|problem| problem.kind() == std::io::ErrorKind::ConnectionRefused) {
+        return Ok(Fate::Refused);
+    }
+    let arrived = receiver.recv_from(&mut buffer).is_ok();
+    Ok(if arrived { Fate::Arrived } else { Fate::Lost })
+}
+
+#[test]
+fn packets_to_services_that_nobody_has_translated_are_treated_as_asked_for() -> Result<()> {
+    if !possible() {
+        return Ok(());
+    }
+    let mut cluster = Cluster::new(
+        &[("node1", "10.1.0.11/24", "lan0")],
+        true,
+        &[
+            ("CALICO_IPV4POOL_CIDR", "192.168.0.0/16"),
+            ("CALICO_IPV4POOL_IPIP", "Never"),
+            ("CALICO_IPV4POOL_NAT_OUTGOING", "true"),
+        ],
+    )?;
+    cluster.start()?;
+    let containers = cluster.containers()?;
+    // Whoever has the service's address, as a router would that sends such packets round in circles.
+    let router = Host::new("router")?;
+    let addresses = [net("10.1.0.9/24"), net("10.96.0.10/32")];
+    cluster.lan.attach(&router, "lan0", &addresses, &[])?;
+    let member = &cluster.members[0];
+    let ip = peers::find_program("ip").context("no program ip")?;
+    Program::new(member.host().place(), ip)
+        .args(["route", "add", "10.96.0.0/16", "via", "10.1.0.9"])
+        .succeed(PATIENCE)?;
+    let until = |wanted: Fate, what: &str| -> Result<()> {
+        let mut last = None;
+        let found = eventually(PATIENCE, || {
+            let service = IpAddr::from([10, 96, 0, 10]);
+            let found = fate(containers[0].0.place(), router.place(), service).ok()?;
+            let good = found == wanted;
+            last = Some(found);
+            good.then_some(())
+        });
+        found.with_context(|| format!("{what}: {last:?} instead of {wanted:?}: {}", member.log()))
+    };
+    until(Fate::Arrived, "not a service yet")?;
+    let services = json!({ "serviceClusterIPs": [{ "cidr": "10.96.0.0/16" }] });
+    cluster.apply(Kind::BgpConfiguration, "default", &services)?;
+    until(Fate::Lost, "the default")?;
+    for (word, wanted) in [
+        ("Reject", Fate::Refused),
+        ("Disabled", Fate::Arrived),
+        ("Drop", Fate::Lost),
+        ("Reject", Fate::Refused),
+    ] {
+        let spec = json!({ "serviceLoopPrevention": word });
+        cluster.apply(Kind::FelixConfiguration, "default", &spec)?;
+        until(wanted, word)?;
+    }
+    let status = member.ask("/v1/status")?;
+    ensure!(
+        !status["warnings"].to_string().contains("erviceLoop"),
+        "{status:#}"
+    );
+    Ok(())
+}

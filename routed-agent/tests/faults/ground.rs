@@ -231,6 +231,8 @@ fn tunnel_entries_sysctls_and_rules_come_back() -> Result<()> {
         ("ip", "link del vxlan.calico".to_owned()),
         ("sysctl", "-w net.ipv4.ip_forward=0".to_owned()),
         ("sysctl", "-w net.ipv4.conf.vxlan/calico.rp_filter=1".to_owned()),
+        ("sysctl", "-w net.ipv4.conf.eth1.forwarding=0".to_owned()),
+        ("sysctl", "-w net.ipv4.conf.vxlan/calico.forwarding=0".to_owned()),
         ("nft", "flush table inet calico".to_owned()),
         ("nft", "flush ruleset".to_owned()),
         ("ip", "route flush table main proto 80".to_owned()),
@@ -248,6 +250,8 @@ fn tunnel_entries_sysctls_and_rules_come_back() -> Result<()> {
             let good = rules(member).ok()? == ruleset
                 && sysctl("net.ipv4.ip_forward").ok()? == "1"
                 && sysctl("net.ipv4.conf.vxlan/calico.rp_filter").ok()? == "2"
+                && sysctl("net.ipv4.conf.vxlan/calico.forwarding").ok()? == "1"
+                && sysctl("net.ipv4.conf.eth1.forwarding").ok()? == "1"
                 && run_on(host, "bridge", "fdb show dev vxlan.calico").ok()? == entries
                 && run_on(host, "ip", "neighbour show dev vxlan.calico").ok()? == neighbours
                 && !run_on(host, "ip", "link show dev vxlan.calico")
@@ -269,5 +273,166 @@ fn tunnel_entries_sysctls_and_rules_come_back() -> Result<()> {
     }
     let answer = member.ask("/v1/peers")?;
     ensure!(answer["peers"][0]["counters"]["downs"] == 0, "{answer:#}");
+    Ok(())
+}
+
+/// Others' routes on containers' interfaces go where that is wanted, and nothing else does.
+#[test]
+fn routes_of_others_on_containers_interfaces_go_where_that_is_wanted() -> Result<()> {
+    let Some((cluster, containers)) = tunnelled()? else {
+        return Ok(());
+    };
+    let member = &cluster.members[0];
+    let run = |arguments: &str| run_on(member.host(), "ip", arguments);
+    let own = format!("{} dev ", containers[0].1);
+    let route = member.until_route(&own)?;
+    let device = route
+        .split(' ')
+        .skip_while(|word| *word != "dev")
+        .nth(1)
+        .context("a device")?
+        .to_owned();
+    let before = member.routes()?;
+    let foreign = [
+        format!("10.99.0.0/24 dev {device} proto static"),
+        format!("10.99.1.1 dev {device}"),
+        // Beside the container's own.
+        format!("{} dev {device} metric 77", containers[0].1),
+    ];
+    let others = [
+        "10.99.2.0/24 via 10.1.0.12 dev eth1 proto static",
+        "blackhole 10.99.3.0/24",
+    ];
+    let add = || -> Result<()> {
+        for route in foreign.iter().map(String::as_str).chain(others) {
+            run(&format!("route replace {route}"))?;
+        }
+        // A route of the kernel's own.
+        run(&format!("address replace 10.99.4.1/24 dev {device}"))?;
+        run(&format!("-6 route replace fd99::1 dev {device}"))?;
+        Ok(())
+    };
+    add()?;
+    let all = member.routes()?;
+    ensure!(
+        all.len() == before.len() + foreign.len() + others.len() + 1,
+        "{all:#?}"
+    );
+    // Nobody has asked for it.
+    let added = Instant::now();
+    until(member, "time", || {
+        (added.elapsed() > Duration::from_secs(12)).then_some(())
+    })?;
+    ensure!(member.routes()? == all, "{:#?}", member.routes()?);
+    let set = |wanted: bool| {
+        let spec = serde_json::json!({ "removeExternalRoutes": wanted });
+        cluster.apply(model::Kind::FelixConfiguration, "default", &spec)
+    };
+    set(true)?;
+    let asked = Instant::now();
+    let is_left = |route: &String| {
+        !route.starts_with("10.99.0.") && !route.starts_with("10.99.1.") && !route.ends_with("metric 77")
+    };
+    let left: Vec<String> = all.iter().filter(|route| is_left(route)).cloned().collect();
+    let mut now = Vec::new();
+    let gone = eventually(Duration::from_secs(20), || {
+        now = member.routes().ok()?;
+        (now == left).then_some(asked.elapsed())
+    });
+    let time = gone.with_context(|| format!("{now:#?} instead of {left:#?}\n{}", member.log()))?;
+    ensure!(time > Duration::from_secs(8), "the plugin needs time: {time:?}");
+    let v6 = run(&format!("-6 route show dev {device}"))?;
+    ensure!(!v6.contains("fd99::1") && v6.contains("fe80::/64"), "{v6}");
+    let journal = member.ask("/v1/journal?kind=repair")?.to_string();
+    ensure!(
+        journal.contains("10.99.1.1/32") && journal.contains("is removed"),
+        "{journal}"
+    );
+    ensure!(
+        !journal.contains("10.99.2.0") && !journal.contains("10.99.4.0"),
+        "{journal}"
+    );
+    cluster.assert_all_reach_all(&containers)?;
+    // From now on they stay again.
+    set(false)?;
+    member.until("/v1/journal", |journal| {
+        journal
+            .to_string()
+            .matches("remove_external_routes has changed")
+            .count()
+            == 2
+    })?;
+    add()?;
+    let added = Instant::now();
+    until(member, "time", || {
+        (added.elapsed() > Duration::from_secs(12)).then_some(())
+    })?;
+    ensure!(member.routes()? == all, "{:#?}", member.routes()?);
+    Ok(())
+}
+
+/// A single link that does not forward is opened where our routes use it, and whoever insists is named.
+#[test]
+fn links_that_somebody_closes_are_opened_where_routes_use_them() -> Result<()> {
+    let Some((cluster, containers)) = tunnelled()? else {
+        return Ok(());
+    };
+    let member = &cluster.members[0];
+    let set = |link: &str, value: u8| -> Result<()> {
+        let link = link.replace('.', "/");
+        run_on(
+            member.host(),
+            "sysctl",
+            &format!("-w net.ipv4.conf.{link}.forwarding={value}"),
+        )?;
+        Ok(())
+    };
+    let is_open = |link: &str| -> Result<bool> {
+        let link = link.replace('.', "/");
+        let value = run_on(
+            member.host(),
+            "sysctl",
+            &format!("-n net.ipv4.conf.{link}.forwarding"),
+        )?;
+        Ok(value.trim() == "1")
+    };
+    run_on(member.host(), "ip", "link add other type bridge")?;
+    set("other", 0)?;
+    let route = member.until_route(&format!("{} dev ", containers[0].1))?;
+    let container = route.split(' ').nth(2).context("a device")?.to_owned();
+    for link in [&*container, "vxlan.calico", "eth1"] {
+        set(link, 0)?;
+        let closed = Instant::now();
+        let opened = eventually(SOON, || is_open(link).ok()?.then_some(closed.elapsed()));
+        let time = opened.with_context(|| format!("{link} stays closed: {}", member.log()))?;
+        ensure!(time < Duration::from_secs(2), "{link}: {time:?}");
+        member.until("/v1/journal?kind=repair", |journal| {
+            journal.to_string().contains(&format!("forwarding of {link}"))
+        })?;
+    }
+    containers[0].0.ping(containers[1].1)?;
+    ensure!(!is_open("other")?, "a link that no route uses was opened");
+    // Whoever insists is named, and left alone for a while.
+    let mut closed = 0;
+    until(member, "the rival is never noticed", || {
+        if is_open(&container).ok()? {
+            set(&container, 0).ok()?;
+            closed += 1;
+        }
+        let status = member.ask("/v1/status").ok()?;
+        let rivals = status["rivals"].to_string();
+        rivals
+            .contains(&format!("forwarding of {container}"))
+            .then_some(())
+    })?;
+    ensure!((4..10).contains(&closed), "closed {closed} times");
+    ensure!(!is_open(&container)?, "it is not left alone");
+    let back = eventually(Duration::from_secs(45), || {
+        is_open(&container).ok()?.then_some(())
+    });
+    back.with_context(|| member.log())?;
+    member.until("/v1/status", |status| {
+        status["rivals"].as_array().is_some_and(Vec::is_empty)
+    })?;
     Ok(())
 }

@@ -75,8 +75,10 @@ fn until_back(stage: &Stage, routes: &[String]) -> Result<()> {
     let agent = stage.agent();
     agent.until("/v1/status", |status| status["store"].is_null())?;
     agent.until("/v1/peers", |peers| !row(peers, 9).is_null())?;
-    let journal = agent.ask("/v1/journal")?.to_string();
-    ensure!(journal.contains("the store is back"), "{journal}");
+    // Lines reach the journal a moment after what they tell of.
+    agent.until("/v1/journal", |journal| {
+        journal.to_string().contains("the store is back")
+    })?;
     assert_undisturbed(stage, routes)
 }
 

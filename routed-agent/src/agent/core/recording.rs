@@ -17,6 +17,7 @@ use crate::{
     export_policy::class,
     journal::{Change, Kind, Limits, Line, Object, PeerName, PrefixNews, Recorder},
     plan::{Fixtures, PlannedRoute, Refusal, RouteOrigin},
+    snapshot::Snapshot,
 };
 
 /// The journal, and what is remembered to tell what is news.
@@ -330,6 +331,20 @@ impl Core {
             (None, None, _) => "not in the datastore any more".into(),
         };
         self.note_prefix(Kind::Route, change, prefix, peer, cause);
+    }
+
+    /// Addresses were given out or given back since an earlier snapshot.
+    pub(super) fn note_assignments(&mut self, earlier: &Snapshot) {
+        for found in self.snapshot.assignments_since(earlier, &self.start.node) {
+            let change = if found.assigned {
+                Change::Added
+            } else {
+                Change::Withdrawn
+            };
+            let object = Object::Prefix(found.address.into());
+            self.recording
+                .add(Line::new(Kind::Addresses, change, object, found.holder.into()));
+        }
     }
 
     /// What BGP has selected for a prefix must not be.

@@ -2,6 +2,7 @@
 //! Sessions as they should be.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
@@ -18,7 +19,7 @@ use bgp::{
 };
 use model::{BgpConfiguration, bgp_configuration::BgpConfigurationSpec};
 
-use super::{Core, SocketOrder, planning::own_blocks};
+use super::{Core, SocketOrder, planning::own_blocks, secrets::Read};
 use crate::{
     agent::peers::{self, Common, PolicyPair},
     configuration::{
@@ -121,7 +122,11 @@ impl Core {
             let config = peers::config(&peer, &common, policies);
             let seed = self.next_random();
             let text = format!("{} AS {}: {}", peer.address, peer.peer_as, peer.reason);
-            self.peers.insert(id, peer);
+            let password = peer.password.clone();
+            let earlier = self.peers.insert(id, peer);
+            if earlier.is_some_and(|earlier| earlier.password != password) {
+                self.note_password(id);
+            }
             if known.is_none() {
                 self.note_session(id, Change::Added, text);
             }
@@ -169,7 +174,14 @@ impl Core {
                 )),
             }
         }
-        let secrets = self.start.secrets_dir.clone();
+        let read: RefCell<Read> = RefCell::default();
+        let secret = |name: &str, key: &str| {
+            let found = peers::secret(&self.start.secrets_dir, name, key);
+            let chosen = self.secrets.choose(name, key, found);
+            let name = (name.to_owned(), key.to_owned());
+            read.borrow_mut().insert(name, chosen.clone());
+            chosen
+        };
         let peering = peering::peers(&peering::Input {
             node_name: &self.start.node,
             nodes: &self
@@ -187,8 +199,9 @@ impl Core {
             configurations: &configurations.iter().collect::<Vec<_>>(),
             workloads: &[],
             secret_namespace: "kube-system",
-            secrets: &|name, key| peers::secret(&secrets, name, key),
+            secrets: &secret,
         });
+        self.secrets.set(read.into_inner());
         for warning in &peering.warnings {
             if self.peer_warnings.insert(warning.clone()) {
                 tracing::warn!(target: "bgp", "{warning}");

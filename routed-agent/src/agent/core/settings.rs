@@ -15,7 +15,7 @@ use crate::{
     configuration::{
         Configuration, Origin, Resolution, Row, Sources, resolve,
         sources::{bgp_for_node, felix_for_node},
-        words::{Backend, CrossSubnetTest, Severity},
+        words::{Backend, CrossSubnetTest, RouteSource, Severity},
     },
     dataplane::{Habits, Ownership},
     journal::Limits,
@@ -55,6 +55,7 @@ impl Core {
         Habits {
             refresh: *self.configuration.route_refresh_interval,
             ignored: ignored.map(Glob).collect(),
+            removes_strangers: *self.configuration.remove_external_routes,
         }
     }
 
@@ -158,13 +159,7 @@ pub(super) fn resolution(start: &Start, snapshot: &Snapshot) -> Resolution {
 }
 
 /// Settings that this version reads and does not act on yet.
-const IDLE: [&str; 5] = [
-    "address_journal_entries",
-    "local_workload_peering_ipv4",
-    "local_workload_peering_ipv6",
-    "remove_external_routes",
-    "route_source",
-];
+const IDLE: [&str; 2] = ["local_workload_peering_ipv4", "local_workload_peering_ipv6"];
 
 /// What is to be said of a setting that somebody has set in vain.
 pub(super) fn idle(row: &Row) -> Option<String> {
@@ -195,6 +190,7 @@ pub(super) fn firewall(configuration: &Configuration) -> Firewall {
             .into_iter()
             .flat_map(|list| list.iter().copied())
             .collect(),
+        service_loops: *configuration.service_loop_prevention,
         ..Firewall::default()
     }
 }
@@ -217,6 +213,7 @@ pub(super) fn limits(configuration: &Configuration) -> Limits {
     Limits {
         sessions: limit(*configuration.session_journal_entries),
         routes: limit(*configuration.route_journal_entries),
+        addresses: limit(*configuration.address_journal_entries),
     }
 }
 
@@ -235,6 +232,7 @@ pub(super) fn choices(node: &str, configuration: &Configuration) -> Choices {
         metric_v4: configuration.ipv4_metric(),
         metric_v6: configuration.ipv6_metric(),
         without_bgp: *configuration.networking_backend == Backend::Vxlan,
+        by_workload: *configuration.route_source == RouteSource::WorkloadIps,
         ipip_enabled: configuration.ipip_enabled.unwrap_or(true),
         vxlan_enabled: configuration.vxlan_enabled.unwrap_or(true),
         programs_ipip: configuration.programs_ipip(),

@@ -56,6 +56,7 @@ fn agent(node: &str, address: &str) -> Agent {
         ("NODENAME", node),
         ("CALICO_STATE_DIR", &state),
         ("CALICO_RUN_DIR", &state),
+        ("CALICO_ADDRESS_JOURNAL_ENTRIES", "100"),
     ];
     let variables: Variables = variables
         .iter()
@@ -320,4 +321,52 @@ fn only_what_is_frequent_is_planned_by_difference() {
     });
     assert_eq!(renamed.since(&later), Difference::Anything);
     assert_eq!(renamed.node_by_address("10.0.1.3".parse().unwrap()), None);
+}
+
+#[test]
+fn addresses_given_out_and_given_back_are_in_the_journal_as_many_as_the_setting_says() {
+    let mut agent = agent("a", "10.0.0.1/24");
+    let mut snapshot = cluster(false);
+    agent.core.take_snapshot(Arc::new(snapshot.clone()));
+    let prefix = net("192.168.1.0/29");
+    let free = IpamBlock::new(prefix, None, None, 1).unwrap();
+    let mut taken = free.clone();
+    taken.attributes.push(model::AllocationAttribute {
+        handle_id: Some("net.c1".into()),
+        secondary: BTreeMap::from([("node".to_owned(), "a".to_owned())]),
+        ..model::AllocationAttribute::default()
+    });
+    taken.allocations[1] = Some(0);
+    taken.unallocated.retain(|ordinal| *ordinal != 1);
+    for round in 0..130 {
+        let block = if round % 2 == 0 { &taken } else { &free };
+        put(
+            &mut snapshot,
+            Key::Block(prefix),
+            &serde_json::to_value(block).unwrap(),
+        );
+        agent.core.take_snapshot(Arc::new(snapshot.clone()));
+    }
+    agent.core.recording.flush();
+    let journal = agent.core.recording.journal();
+    let filter = crate::journal::Filter {
+        kind: Some(crate::journal::Kind::Addresses),
+        ..crate::journal::Filter::default()
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let lines = loop {
+        let (lines, _) = journal.find(&filter, 1000);
+        let last = lines.last().map(|line| (line.change, line.sequence));
+        // The last of the rounds gives the address back.
+        if last
+            .is_some_and(|(change, sequence)| change == crate::journal::Change::Withdrawn && sequence > 130)
+        {
+            break lines;
+        }
+        assert!(Instant::now() < deadline, "{lines:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    assert_eq!(lines.len(), 100);
+    assert_eq!(lines[0].object.to_string(), "192.168.1.1/32");
+    assert_eq!(&*lines[0].cause, "net.c1");
 }
