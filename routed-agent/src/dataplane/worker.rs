@@ -33,6 +33,33 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Commands that are taken together.
 const COMMANDS_AT_ONCE: usize = 256;
 
+/// Prefixes that commands taken together concern.
+#[derive(Default)]
+struct Concerned {
+    prefixes: Vec<IpNet>,
+    commands: usize,
+}
+
+impl Concerned {
+    fn add(&mut self, prefixes: Vec<IpNet>) {
+        self.commands += usize::from(!prefixes.is_empty());
+        if self.prefixes.is_empty() {
+            self.prefixes = prefixes;
+        } else {
+            self.prefixes.extend(prefixes);
+        }
+    }
+
+    /// A route that is written twice in one go is there already the second time, which is an error of the kernel's.
+    fn once_each(mut self) -> Vec<IpNet> {
+        if self.commands > 1 {
+            self.prefixes.sort_unstable();
+            self.prefixes.dedup();
+        }
+        self.prefixes
+    }
+}
+
 type Reporter = Box<dyn Fn(Report) + Send>;
 
 /// See the file's comment.
@@ -161,7 +188,7 @@ impl Worker {
 
     fn obey(&mut self) -> Obeyed {
         let mut obeyed = Obeyed::Nothing;
-        let mut concerned = Vec::new();
+        let mut concerned = Concerned::default();
         for _ in 0..COMMANDS_AT_ONCE {
             let command = match self.inbox.try_recv() {
                 Ok(command) => command,
@@ -177,7 +204,7 @@ impl Worker {
                     self.listen();
                     self.fix();
                     // New devices may be what routes were waiting for.
-                    concerned.extend(self.routes.to_retry());
+                    concerned.add(self.routes.to_retry());
                 }
                 Command::Habits(habits) => {
                     self.refresh = if habits.refresh.is_zero() {
@@ -195,10 +222,10 @@ impl Worker {
                         self.look_at = Some(Instant::now());
                     }
                 }
-                Command::StoreRoutes(routes) => concerned.extend(self.routes.set_store(routes)),
-                Command::BgpRoutes(changes) => concerned.extend(self.routes.set_bgp(changes)),
+                Command::StoreRoutes(routes) => concerned.add(self.routes.set_store(routes)),
+                Command::BgpRoutes(changes) => concerned.add(self.routes.set_bgp(changes)),
                 Command::Complete => {
-                    self.write(std::mem::take(&mut concerned));
+                    self.write(std::mem::take(&mut concerned).once_each());
                     self.routes.set_complete();
                     let swept = self.routes.sweep();
                     self.outcome("routes of an earlier life", swept);
@@ -214,13 +241,13 @@ impl Worker {
                     return Obeyed::Stop;
                 }
                 Command::Stop => {
-                    self.write(concerned);
+                    self.write(concerned.once_each());
                     return Obeyed::Stop;
                 }
             }
         }
         if obeyed == Obeyed::Something {
-            self.write(concerned);
+            self.write(concerned.once_each());
             (self.report)(Report::Settled {
                 routes: self.routes.in_place(),
             });

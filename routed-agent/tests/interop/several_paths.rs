@@ -130,6 +130,13 @@ fn reflector_tells_all_to(make: Make) -> Result<()> {
     until(&[3])?;
     bird(1, "disable")?;
     until(&[])?;
+    for agent in &world.agents {
+        let failed = agent.ask("/v1/journal?kind=kernel")?;
+        ensure!(
+            failed["journal"].as_array().is_some_and(Vec::is_empty),
+            "{failed:#}"
+        );
+    }
     let peers = world.agents[0].ask("/v1/peers")?;
     let peers = peers["peers"].as_array().into_iter().flatten();
     let sends: BTreeSet<String> = peers

@@ -50,21 +50,16 @@ fn memory(agent: &Member) -> Result<u64> {
     Ok(number.context("VmRSS")?.parse()?)
 }
 
-#[test]
-fn who_does_not_read_is_told_what_is_lost_and_holds_up_nothing() -> Result<()> {
-    if !Make::Bird.is_here() {
-        return Ok(());
-    }
-    let mut world = World::new(1, &[("CALICO_BGP_EBGP_MAX_PREFIXES", "200000")])?;
+/// A BIRD whose protocol `flood` has the routes once it is enabled.
+fn flooder(world: &World) -> Result<Daemon> {
     let mut more = String::from("protocol static flood { disabled; ipv4;\n");
     for number in 0..ROUTES {
         let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(20, 0, 0, 0)) + number * 16);
         writeln!(more, "route {address}/28 blackhole;")?;
     }
     more.push_str("}\n");
-    world.start()?;
-    let daemon = Daemon::start(
-        &world,
+    Daemon::start(
+        world,
         Make::Bird,
         Setup {
             number: 2,
@@ -79,7 +74,58 @@ fn who_does_not_read_is_told_what_is_lost_and_holds_up_nothing() -> Result<()> {
             refused: Vec::new(),
             more,
         },
-    )?;
+    )
+}
+
+/// Reads on from the line after `seen` to the newest; how many lines it was told it has lost.
+fn catch_up(lines: &mut BufReader<UnixStream>, seen: &mut u64, newest: u64) -> Result<u64> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut lost = 0;
+    while *seen < newest {
+        let mut line = String::new();
+        ensure!(
+            lines.read_line(&mut line)? > 0 && Instant::now() < deadline,
+            "ends at {seen} of {newest}"
+        );
+        let line: Value = serde_json::from_str(&line)?;
+        if let Some(count) = line["lost"].as_u64() {
+            (*seen, lost) = (*seen + count, lost + count);
+        } else {
+            *seen += 1;
+            ensure!(line["sequence"] == *seen, "{line} in place of {seen}");
+        }
+    }
+    Ok(lost)
+}
+
+/// On disk a flood is a few lines, and they say how many routes came and went.
+fn assert_told_on_disk(agent: &Member, floods: u64) -> Result<()> {
+    let file = fs::read_to_string(agent.host().folders().state().join("journal/routes"))?;
+    let lines = file.lines().count() as u64;
+    ensure!(lines < 1500 * floods, "{lines} lines on disk");
+    let mut told = 0;
+    for line in file.lines() {
+        let line: Value = serde_json::from_str(line)?;
+        if line["kind"] == "route" {
+            told += line["count"].as_u64().unwrap_or(1);
+        }
+    }
+    let passed = u64::from(ROUTES) * (2 * floods - 1);
+    ensure!(
+        (passed..passed + 100).contains(&told),
+        "{told} of {passed} routes in {lines} lines"
+    );
+    Ok(())
+}
+
+#[test]
+fn who_does_not_read_is_told_what_is_lost_and_holds_up_nothing() -> Result<()> {
+    if !Make::Bird.is_here() {
+        return Ok(());
+    }
+    let mut world = World::new(1, &[("CALICO_BGP_EBGP_MAX_PREFIXES", "200000")])?;
+    world.start()?;
+    let daemon = flooder(&world)?;
     world.apply(
         Kind::BgpPeer,
         "flood",
@@ -135,22 +181,7 @@ fn who_does_not_read_is_told_what_is_lost_and_holds_up_nothing() -> Result<()> {
     // Each one that begins to read is told what it has missed, and has the latest.
     let newest = newest()?;
     for (lines, seen) in &mut readers {
-        let deadline = Instant::now() + PATIENCE;
-        let mut lost = 0;
-        while *seen < newest {
-            let mut line = String::new();
-            ensure!(
-                lines.read_line(&mut line)? > 0 && Instant::now() < deadline,
-                "ends at {seen} of {newest}"
-            );
-            let line: Value = serde_json::from_str(&line)?;
-            if let Some(count) = line["lost"].as_u64() {
-                (*seen, lost) = (*seen + count, lost + count);
-            } else {
-                *seen += 1;
-                ensure!(line["sequence"] == *seen, "{line} in place of {seen}");
-            }
-        }
+        let lost = catch_up(lines, seen, newest)?;
         ensure!(lost > newest / 4, "{lost} of {newest} lost");
     }
     // Nothing more comes, and no line was doubled or cut.
@@ -159,22 +190,7 @@ fn who_does_not_read_is_told_what_is_lost_and_holds_up_nothing() -> Result<()> {
         readers[0].0.read(&mut rest).is_err(),
         "more after the newest line"
     );
-    // On disk a flood is a few lines, and they say how many routes came and went.
-    let file = fs::read_to_string(agent.host().folders().state().join("journal/routes"))?;
-    let lines = file.lines().count() as u64;
-    ensure!(lines < 1500 * floods, "{lines} lines on disk");
-    let mut told = 0;
-    for line in file.lines() {
-        let line: Value = serde_json::from_str(line)?;
-        if line["kind"] == "route" {
-            told += line["count"].as_u64().unwrap_or(1);
-        }
-    }
-    let passed = u64::from(ROUTES) * (2 * floods - 1);
-    ensure!(
-        (passed..passed + 100).contains(&told),
-        "{told} of {passed} routes in {lines} lines"
-    );
+    assert_told_on_disk(agent, floods)?;
     let peers = agent.ask("/v1/peers")?;
     ensure!(peers["peers"][0]["counters"]["downs"] == 0, "{peers:#}");
     Ok(())
