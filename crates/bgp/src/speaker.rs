@@ -24,10 +24,11 @@ mod selection;
 mod status;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
 
+use hashbrown::HashMap;
 use ipnet::IpNet;
 
 pub use config::{NextHopMode, NextHopState, Origination, OwnAddresses, PeerConfig, Policies, SpeakerConfig};
@@ -52,8 +53,6 @@ pub struct Speaker {
     config: SpeakerConfig,
     peers: BTreeMap<PeerId, Peer>,
     tables: ByFamily<Table>,
-    /// Prefixes whose paths have changed.
-    listed: ByFamily<Vec<Slot>>,
     interner: Interner,
     origins: HashMap<IpNet, Origination>,
     own_addresses: BTreeSet<IpAddr>,
@@ -112,7 +111,6 @@ impl Speaker {
             config,
             peers: BTreeMap::new(),
             tables: ByFamily::default(),
-            listed: ByFamily::default(),
             interner: Interner::default(),
             origins: HashMap::new(),
             own_addresses: BTreeSet::new(),
@@ -156,7 +154,7 @@ impl Speaker {
                 .filter(|slot| !table.entry(*slot).paths().is_empty())
                 .collect();
             for slot in used {
-                self.list(family, slot);
+                self.tables.of_mut(family).list(slot);
             }
         }
         for group in self.groups.values_mut() {
@@ -238,15 +236,16 @@ impl Speaker {
                 flags: PathFlags::default(),
             };
             self.origins.insert(prefix, route);
-            let (slot, ..) = self.tables.of_mut(family).put(prefix, path);
-            self.list(family, slot);
+            let table = self.tables.of_mut(family);
+            let (slot, ..) = table.put(prefix, table.key(&prefix), path);
+            table.list(slot);
         } else {
             self.origins.remove(&prefix);
             let table = self.tables.of_mut(family);
             if let Some(slot) = table.find(&prefix)
                 && table.remove(slot, |path| path.peer == PeerId::OWN)
             {
-                self.list(family, slot);
+                table.list(slot);
             }
         }
     }
@@ -287,7 +286,7 @@ impl Speaker {
                 })
                 .collect();
             for slot in concerned {
-                self.list(family, slot);
+                self.tables.of_mut(family).list(slot);
             }
         }
     }
@@ -318,14 +317,6 @@ impl Speaker {
         let all: Vec<PeerId> = self.peers.keys().copied().collect();
         for id in all {
             self.handle(id, Event::Stop(notification.cloned()), now);
-        }
-    }
-
-    fn list(&mut self, family: Family, slot: Slot) {
-        let entry = self.tables.of_mut(family).entry_mut(slot);
-        if !entry.listed {
-            entry.listed = true;
-            self.listed.of_mut(family).push(slot);
         }
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a path carries, once for all paths that carry the same.
 
-use std::{hash::BuildHasher, sync::Arc};
+use std::{hash::BuildHasher, rc::Rc};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
@@ -15,7 +15,7 @@ pub(crate) struct Carried {
 }
 
 /// What many paths share; equal ones from one [`Interner`] are the same.
-pub(crate) type Shared = Arc<Carried>;
+pub(crate) type Shared = Rc<Carried>;
 
 /// Keeps one of each.
 #[derive(Debug, Default)]
@@ -37,14 +37,14 @@ impl Interner {
             .known
             .find(hash, |(of, known)| *of == hash && **known == carried)
         {
-            return Arc::clone(found);
+            return Rc::clone(found);
         }
         if self.known.len() >= self.sweep_at.max(FIRST_SWEEP) {
             self.sweep();
         }
-        let shared = Arc::new(carried);
+        let shared = Rc::new(carried);
         self.known
-            .insert_unique(hash, (hash, Arc::clone(&shared)), |(hash, _)| *hash);
+            .insert_unique(hash, (hash, Rc::clone(&shared)), |(hash, _)| *hash);
         shared
     }
 
@@ -54,7 +54,7 @@ impl Interner {
 
     /// Forgets what nobody has any more.
     fn sweep(&mut self) {
-        self.known.retain(|(_, shared)| Arc::strong_count(shared) > 1);
+        self.known.retain(|(_, shared)| Rc::strong_count(shared) > 1);
         self.sweep_at = self.known.len() * 2;
         self.known.shrink_to(self.sweep_at, |(hash, _)| *hash);
     }

@@ -2,12 +2,17 @@
 //! Prefixes and the paths to each. Slots are stable while a prefix has a path, so that lists of changed prefixes are
 //! lists of numbers.
 
-use std::{hash::BuildHasher, slice, sync::Arc};
+use std::{hash::BuildHasher, hint::black_box, rc::Rc, slice};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 use ipnet::IpNet;
 
-use super::{PeerId, intern::Shared};
+use super::{
+    PeerId,
+    index::{Half, Index},
+    intern::Shared,
+};
+use crate::family::Nlri;
 
 /// A prefix's place in a [`Table`].
 pub(crate) type Slot = u32;
@@ -62,7 +67,7 @@ pub(crate) struct Entry {
     /// How many paths are used; 0 if none can be.
     pub(crate) sharing: u8,
     /// In the list of changed prefixes.
-    pub(crate) listed: bool,
+    listed: bool,
     /// The number of what was selected last.
     pub(crate) selection: u32,
     paths: Paths,
@@ -131,10 +136,18 @@ impl Entry {
 pub(crate) struct Table {
     entries: Vec<Entry>,
     free: Vec<Slot>,
-    /// Half of the prefix's hash beside its place: to grow, or to pass one over, takes no look at the entry.
-    index: HashTable<(u32, Slot)>,
+    index: Index,
     hasher: DefaultHashBuilder,
+    /// Prefixes whose paths have changed.
+    listed: Vec<Slot>,
 }
+
+/// How a [`Table`] finds a prefix: good for that table only.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key(Half);
+
+/// So many prefixes are looked for together.
+pub(crate) const BATCH: usize = 64;
 
 /// What [`Table::put`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,14 +168,44 @@ impl Table {
 
     /// The prefix's place.
     pub(crate) fn find(&self, prefix: &IpNet) -> Option<Slot> {
-        let half = self.half(prefix);
-        let is_it = |(of, slot): &(u32, Slot)| *of == half && self.entries[*slot as usize].prefix == *prefix;
-        self.index.find(spread(half), is_it).map(|(_, slot)| *slot)
+        self.find_by(self.key(prefix), prefix)
     }
 
-    fn half(&self, prefix: &IpNet) -> u32 {
-        let [.., a, b, c, d] = self.hasher.hash_one(prefix).to_be_bytes();
-        u32::from_be_bytes([a, b, c, d])
+    /// The prefix's place, by its key.
+    pub(crate) fn find_by(&self, Key(half): Key, prefix: &IpNet) -> Option<Slot> {
+        self.index
+            .find(half, |slot| self.entries[slot as usize].prefix == *prefix)
+    }
+
+    /// The key of a prefix.
+    pub(crate) fn key(&self, prefix: &IpNet) -> Key {
+        let hash = match prefix {
+            IpNet::V4(prefix) => {
+                let number = u64::from(u32::from(prefix.network())) << 8;
+                self.hasher.hash_one(number | u64::from(prefix.prefix_len()))
+            }
+            IpNet::V6(prefix) => self
+                .hasher
+                .hash_one((u128::from(prefix.network()), prefix.prefix_len())),
+        };
+        let [.., a, b, c, d] = hash.to_be_bytes();
+        Key(u32::from_be_bytes([a, b, c, d]))
+    }
+
+    /// The keys of at most [`BATCH`] prefixes. What is there of them is on its way from the memory then, all at once: in a
+    /// large table nearly all of the time to find a prefix is spent on waiting for that.
+    pub(crate) fn keys(&self, prefixes: &[Nlri]) -> [Key; BATCH] {
+        let mut keys = [Key(0); BATCH];
+        for (key, nlri) in keys.iter_mut().zip(prefixes) {
+            *key = self.key(&nlri.prefix);
+            self.index.touch(key.0);
+        }
+        for (key, _) in keys.iter().zip(prefixes) {
+            if let Some(slot) = self.index.find(key.0, |_| true) {
+                black_box(self.entries[slot as usize].listed);
+            }
+        }
+        keys
     }
 
     /// What is at a place.
@@ -191,22 +234,19 @@ impl Table {
     }
 
     /// Puts a path in, in place of the same peer's with the same identifier; and whether that one was refused.
-    pub(crate) fn put(&mut self, prefix: IpNet, path: Path) -> (Slot, Put, bool) {
-        let half = self.half(&prefix);
-        let entries = &mut self.entries;
-        let is_it = |(of, slot): &(u32, Slot)| *of == half && entries[*slot as usize].prefix == prefix;
-        if let Some((_, slot)) = self.index.find(spread(half), is_it) {
-            let entry = &mut entries[*slot as usize];
+    pub(crate) fn put(&mut self, prefix: IpNet, key: Key, path: Path) -> (Slot, Put, bool) {
+        if let Some(slot) = self.find_by(key, &prefix) {
+            let entry = &mut self.entries[slot as usize];
             let same = |found: &&mut Path| found.peer == path.peer && found.number == path.number;
             let Some(there) = entry.paths_mut().iter_mut().find(same) else {
                 entry.push(path);
-                return (*slot, Put::Added, false);
+                return (slot, Put::Added, false);
             };
-            let is_same = Arc::ptr_eq(&there.received, &path.received) && same_use(there, &path);
+            let is_same = Rc::ptr_eq(&there.received, &path.received) && same_use(there, &path);
             let was_refused = there.used.is_none();
             *there = path;
             let put = if is_same { Put::Same } else { Put::Replaced };
-            return (*slot, put, was_refused);
+            return (slot, put, was_refused);
         }
         let entry = Entry {
             prefix,
@@ -216,14 +256,13 @@ impl Table {
             paths: Paths::One(path),
         };
         let slot = if let Some(slot) = self.free.pop() {
-            entries[slot as usize] = entry;
+            self.entries[slot as usize] = entry;
             slot
         } else {
-            entries.push(entry);
-            u32::try_from(entries.len() - 1).unwrap_or(u32::MAX)
+            self.entries.push(entry);
+            u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX)
         };
-        self.index
-            .insert_unique(spread(half), (half, slot), |(of, _)| spread(*of));
+        self.index.insert(key.0, slot);
         (slot, Put::Added, false)
     }
 
@@ -232,36 +271,48 @@ impl Table {
         self.entries[slot as usize].retain(|path| !gone(path))
     }
 
+    /// The paths of a prefix have changed.
+    pub(crate) fn list(&mut self, slot: Slot) {
+        let entry = &mut self.entries[slot as usize];
+        if !entry.listed {
+            entry.listed = true;
+            self.listed.push(slot);
+        }
+    }
+
+    /// Prefixes whose paths have changed since the last call.
+    pub(crate) fn take_listed(&mut self) -> Vec<Slot> {
+        let listed = std::mem::take(&mut self.listed);
+        for slot in &listed {
+            self.entries[*slot as usize].listed = false;
+        }
+        listed
+    }
+
     /// Gives a place back that has no path any more. Not to be done while the place is in a list of changed ones.
     pub(crate) fn release(&mut self, slot: Slot) {
         let entry = &self.entries[slot as usize];
         if !entry.paths().is_empty() {
             return;
         }
-        let half = self.half(&entry.prefix);
-        if let Ok(found) = self.index.find_entry(spread(half), |(_, other)| *other == slot) {
-            found.remove();
+        let Key(half) = self.key(&entry.prefix);
+        if self.index.remove(half, slot) {
             self.free.push(slot);
         }
     }
 
     /// Gives memory back if nothing is left.
     pub(crate) fn shrink(&mut self) {
-        if self.index.is_empty() && !self.entries.is_empty() {
+        if self.index.len() == 0 && !self.entries.is_empty() {
             *self = Self::default();
         }
     }
 }
 
-/// A hash of full length: the index takes both of its ends.
-fn spread(half: u32) -> u64 {
-    u64::from(half) << 32 | u64::from(half)
-}
-
 /// Whether two paths go by the same attributes. Equal ones of one interner are the same.
 fn same_use(one: &Path, other: &Path) -> bool {
     match (&one.used, &other.used) {
-        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (Some(one), Some(other)) => Rc::ptr_eq(one, other),
         (None, None) => true,
         _ => false,
     }

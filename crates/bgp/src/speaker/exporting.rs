@@ -6,7 +6,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeSet, HashMap},
     net::Ipv4Addr,
-    sync::Arc,
+    rc::Rc,
 };
 
 use ipnet::IpNet;
@@ -33,7 +33,7 @@ pub(super) struct Group {
     members: BTreeSet<PeerId>,
     pub(super) rib: OutRib,
     /// What attributes have become, by where they are and whom they came from.
-    made: HashMap<(usize, Option<PeerId>), Arc<Outgoing>>,
+    made: HashMap<(usize, Option<PeerId>), Rc<Outgoing>>,
     sweep_at: usize,
 }
 
@@ -193,26 +193,36 @@ impl Speaker {
             return false;
         };
         let mut news = false;
+        let tells_several = group.key.encoding.add_path_send.contains(family);
+        // Nothing goes back to where it came from.
+        let only = group
+            .members
+            .first()
+            .filter(|_| group.members.len() == 1)
+            .copied();
         for slot in listed {
-            let prefix = self.tables.of(family).entry(*slot).prefix;
-            if group.key.encoding.add_path_send.contains(family) {
+            if tells_several {
+                let prefix = self.tables.of(family).entry(*slot).prefix;
                 let wanted = self.outgoing_paths(&mut group, family, *slot);
                 // Who becomes a client, or no longer is one, has another group.
                 let limit = if group.key.client { MAX_PATHS } else { 1 };
                 news |= group.rib.set_all(prefix, wanted, limit);
-            } else {
-                // Nothing goes back to where it came from.
-                let returns = |best: &&Path| group.members.len() == 1 && group.members.contains(&best.peer);
-                let best = self.tables.of(family).entry(*slot).best();
-                let best = best.filter(|best| !returns(best)).cloned();
-                let wanted = best.and_then(|best| self.outgoing(&mut group, prefix, &best));
-                if wanted.is_some() || !group.rib.is_empty() {
-                    news |= group.rib.set(Nlri::from(prefix), wanted);
-                }
+                continue;
+            }
+            let entry = self.tables.of(family).entry(*slot);
+            let prefix = entry.prefix;
+            let best = entry.best().filter(|best| Some(best.peer) != only);
+            if best.is_none() && group.rib.is_empty() {
+                continue;
+            }
+            let best = best.cloned();
+            let wanted = best.and_then(|best| self.outgoing(&mut group, prefix, &best));
+            if wanted.is_some() || !group.rib.is_empty() {
+                news |= group.rib.set(Nlri::from(prefix), wanted);
             }
         }
         if group.made.len() > group.sweep_at {
-            group.made.retain(|_, made| Arc::strong_count(made) > 1);
+            group.made.retain(|_, made| Rc::strong_count(made) > 1);
             group.sweep_at = FIRST_SWEEP.max(group.made.len() * 2);
         }
         let members = &group.members;
@@ -252,8 +262,8 @@ impl Speaker {
     /// What a group is to be told of a path; `None`: it is not to hear of it.
     fn outgoing(&mut self, group: &mut Group, prefix: IpNet, path: &Path) -> Option<Told> {
         let source = path.peer;
-        let used = Arc::clone(path.used.as_ref()?);
-        let told = |route: Arc<Outgoing>| Told {
+        let used = Rc::clone(path.used.as_ref()?);
+        let told = |route: Rc<Outgoing>| Told {
             route,
             source,
             number: path.number,
@@ -295,12 +305,12 @@ impl Speaker {
                 }
             }
         };
-        let key = (Arc::as_ptr(&carried) as usize, reflection.map(|_| source));
+        let key = (Rc::as_ptr(&carried) as usize, reflection.map(|_| source));
         if let Some(made) = group.made.get(&key) {
-            return Some(told(Arc::clone(made)));
+            return Some(told(Rc::clone(made)));
         }
-        let made = Arc::new(make(&group.key, carried, reflection, self.config.cluster_id));
-        group.made.insert(key, Arc::clone(&made));
+        let made = Rc::new(make(&group.key, carried, reflection, self.config.cluster_id));
+        group.made.insert(key, Rc::clone(&made));
         Some(told(made))
     }
 

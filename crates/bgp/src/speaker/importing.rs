@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What peers send, on its way into the table: loops, impossible routes, import policy, limits.
 
-use std::{collections::hash_map::Entry, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, rc::Rc, sync::Arc};
 
+use hashbrown::hash_map::Entry;
 use ipnet::IpNet;
 
 use super::{Output, Speaker, peer::Peer};
 use crate::{
     attributes::Attributes,
-    family::Family,
+    family::{Family, Nlri},
     message::{
         Announcement, NextHop, Notification, Update,
         notification::{cease, code},
     },
     policy::{Policy, Verdict, View},
-    rib::{Path, PathFlags, PeerId, Put, Shared},
+    rib::{BATCH, Path, PathFlags, PeerId, Put, Shared},
     session::{Event, Time},
 };
 
@@ -30,8 +31,8 @@ impl Speaker {
             peer.counters.defects += 1;
             self.outputs.push(Output::Defect(id, *defect));
         }
-        for nlri in &update.withdrawn {
-            self.withdraw(id, &nlri.prefix, nlri.path_id.unwrap_or_default());
+        for family in Family::ALL {
+            self.withdraw(id, family, &update.withdrawn);
         }
         let mut attributes = Some(update.attributes);
         let count = update.announced.len();
@@ -49,23 +50,38 @@ impl Speaker {
         }
     }
 
-    fn withdraw(&mut self, id: PeerId, prefix: &IpNet, path_id: u32) {
-        let family = Family::of(prefix);
-        let table = self.tables.of_mut(family);
-        let Some(slot) = table.find(prefix) else { return };
-        let mut refused = false;
-        let removed = table.remove(slot, |path| {
-            let gone = path.peer == id && path.number == path_id;
-            refused |= gone && path.used.is_none();
-            gone
-        });
-        if removed {
-            if let Some(peer) = self.peers.get_mut(&id) {
-                let state = peer.families.of_mut(family);
-                state.received -= 1;
-                state.refused -= usize::from(refused);
+    /// Takes back what of these is of the family.
+    fn withdraw(&mut self, id: PeerId, family: Family, withdrawn: &[Nlri]) {
+        let is_of = |nlri: &Nlri| Family::of(&nlri.prefix) == family;
+        let (mut count, mut count_refused) = (0, 0);
+        for part in withdrawn.chunk_by(|one, other| is_of(one) == is_of(other)) {
+            if !part.first().is_some_and(is_of) {
+                continue;
             }
-            self.list(family, slot);
+            for batch in part.chunks(BATCH) {
+                let table = self.tables.of_mut(family);
+                let keys = table.keys(batch);
+                for (key, nlri) in keys.into_iter().zip(batch) {
+                    let Some(slot) = table.find_by(key, &nlri.prefix) else {
+                        continue;
+                    };
+                    let number = nlri.path_id.unwrap_or_default();
+                    let removed = table.remove(slot, |path| {
+                        let gone = path.peer == id && path.number == number;
+                        count_refused += usize::from(gone && path.used.is_none());
+                        gone
+                    });
+                    if removed {
+                        count += 1;
+                        table.list(slot);
+                    }
+                }
+            }
+        }
+        if let Some(peer) = self.peers.get_mut(&id).filter(|_| count > 0) {
+            let state = peer.families.of_mut(family);
+            state.received -= count;
+            state.refused -= count_refused;
         }
     }
 
@@ -87,22 +103,26 @@ impl Speaker {
         let mut import = self.importer(id, family, &received);
         let (mut added, mut refused, mut was_refused) = (0, 0, 0);
         let count = announcement.nlri.len();
-        for nlri in announcement.nlri {
-            let used = self.import(&mut import, &nlri.prefix, &received);
-            let is_refused = used.is_none();
-            let path = Path {
-                peer: id,
-                number: nlri.path_id.unwrap_or_default(),
-                received: Arc::clone(&received),
-                used,
-                flags: PathFlags::default(),
-            };
-            let (slot, put, before) = self.tables.of_mut(family).put(nlri.prefix, path);
-            added += usize::from(put == Put::Added);
-            refused += usize::from(is_refused);
-            was_refused += usize::from(before);
-            if put != Put::Same {
-                self.list(family, slot);
+        for batch in announcement.nlri.chunks(BATCH) {
+            let keys = self.tables.of(family).keys(batch);
+            for (key, nlri) in keys.into_iter().zip(batch) {
+                let used = self.import(&mut import, &nlri.prefix, &received);
+                let is_refused = used.is_none();
+                let path = Path {
+                    peer: id,
+                    number: nlri.path_id.unwrap_or_default(),
+                    received: Rc::clone(&received),
+                    used,
+                    flags: PathFlags::default(),
+                };
+                let table = self.tables.of_mut(family);
+                let (slot, put, before) = table.put(nlri.prefix, key, path);
+                added += usize::from(put == Put::Added);
+                refused += usize::from(is_refused);
+                was_refused += usize::from(before);
+                if put != Put::Same {
+                    table.list(slot);
+                }
             }
         }
         let Some(peer) = self.peers.get_mut(&id) else {
@@ -186,7 +206,7 @@ impl Speaker {
         }
         match importer {
             Importer::Refuse => None,
-            Importer::Accept => Some(Arc::clone(received)),
+            Importer::Accept => Some(Rc::clone(received)),
             Importer::Policy(policy, external) => {
                 let next_hop = received.next_hop.map(|next_hop| next_hop.address);
                 let device = next_hop.and_then(|address| self.next_hops.get(&address)?.device.clone());
@@ -200,7 +220,7 @@ impl Speaker {
                 });
                 match (outcome.verdict, outcome.attributes) {
                     (Verdict::Reject, _) => None,
-                    (Verdict::Accept, std::borrow::Cow::Borrowed(_)) => Some(Arc::clone(received)),
+                    (Verdict::Accept, std::borrow::Cow::Borrowed(_)) => Some(Rc::clone(received)),
                     (Verdict::Accept, std::borrow::Cow::Owned(changed)) => {
                         Some(self.interner.intern(changed, received.next_hop))
                     }
@@ -222,19 +242,19 @@ impl Speaker {
                     if path.peer != id {
                         continue;
                     }
-                    let received = Arc::clone(&path.received);
+                    let received = Rc::clone(&path.received);
                     let mut importer = self.importer(id, family, &received);
                     let used = self.import(&mut importer, &prefix, &received);
                     refused += usize::from(used.is_none());
                     let path = &mut self.tables.of_mut(family).entry_mut(slot).paths_mut()[place];
                     let is_same = match (&path.used, &used) {
-                        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                        (Some(one), Some(other)) => Rc::ptr_eq(one, other),
                         (None, None) => true,
                         _ => false,
                     };
                     path.used = used;
                     if !is_same {
-                        self.list(family, slot);
+                        self.tables.of_mut(family).list(slot);
                     }
                 }
             }

@@ -264,7 +264,7 @@ impl Speaker {
                 is_gone
             });
             if removed {
-                self.list(family, slot);
+                self.tables.of_mut(family).list(slot);
             }
         }
         if let Some(peer) = self.peers.get_mut(&id) {

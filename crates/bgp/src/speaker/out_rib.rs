@@ -4,7 +4,7 @@
 //! some place of the log and is told what follows; so it never hears what has been superseded meanwhile, however slow
 //! it is, and one that joins begins at the front.
 
-use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
+use std::{collections::HashMap, hash::BuildHasher, rc::Rc, sync::Arc};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use ipnet::IpNet;
@@ -30,7 +30,7 @@ pub(super) struct Outgoing {
 /// A route as a group is to be told it.
 #[derive(Clone, Debug)]
 pub(super) struct Told {
-    pub(super) route: Arc<Outgoing>,
+    pub(super) route: Rc<Outgoing>,
     /// Who it was learned from.
     pub(super) source: PeerId,
     /// The identifier that it was learned with.
@@ -42,7 +42,7 @@ struct OutEntry {
     /// The prefix, and the path's identifier where peers are told several.
     nlri: Nlri,
     /// `None`: it is withdrawn, and not all may know.
-    route: Option<Arc<Outgoing>>,
+    route: Option<Rc<Outgoing>>,
     /// Who it was learned from: that peer is not told.
     source: PeerId,
     /// The identifier that it was learned with.
@@ -69,7 +69,7 @@ pub(super) struct OutRib {
     hasher: DefaultHashBuilder,
     log: Vec<u32>,
     announced: usize,
-    chunk: Option<Arc<Chunk>>,
+    chunk: Option<Rc<Chunk>>,
 }
 
 /// How far a peer is.
@@ -122,7 +122,7 @@ impl OutRib {
     }
 
     /// What is announced.
-    pub(super) fn routes(&self) -> impl Iterator<Item = (&Nlri, &Arc<Outgoing>, PeerId)> {
+    pub(super) fn routes(&self) -> impl Iterator<Item = (&Nlri, &Rc<Outgoing>, PeerId)> {
         self.entries
             .iter()
             .filter_map(|entry| Some((&entry.nlri, entry.route.as_ref()?, entry.source)))
@@ -205,7 +205,7 @@ impl OutRib {
                 let is_same = entry
                     .route
                     .as_ref()
-                    .is_some_and(|found| Arc::ptr_eq(found, &route) && entry.source == source);
+                    .is_some_and(|found| Rc::ptr_eq(found, &route) && entry.source == source);
                 entry.number = number;
                 if is_same {
                     return false;
@@ -325,10 +325,10 @@ impl OutRib {
                 && (chunk.to == self.log.len() || chunk.to - from >= CHUNK)
         });
         let chunk = if let Some(chunk) = known {
-            Arc::clone(chunk)
+            Rc::clone(chunk)
         } else {
-            let chunk = Arc::new(self.encode(from, joined, encoding));
-            self.chunk = Some(Arc::clone(&chunk));
+            let chunk = Rc::new(self.encode(from, joined, encoding));
+            self.chunk = Some(Rc::clone(&chunk));
             chunk
         };
         cursor.next = chunk.to;
@@ -363,7 +363,7 @@ impl OutRib {
                 }
                 continue;
             };
-            let key = (Arc::as_ptr(route), entry.source);
+            let key = (Rc::as_ptr(route), entry.source);
             let lot = *lots.entry(key).or_insert_with(|| {
                 order.push(Lot {
                     route,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which paths are used (the decision process, RFC 4271 9.1), once for all that has changed.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, rc::Rc};
 
 use super::{Speaker, peer::Peer};
 use crate::{
@@ -15,10 +15,10 @@ impl Speaker {
     pub fn settle(&mut self) {
         self.sweep_selections();
         for family in Family::ALL {
-            let listed = std::mem::take(self.listed.of_mut(family));
+            let listed = self.tables.of_mut(family).take_listed();
+            let mut usable = None;
             for slot in &listed {
-                self.tables.of_mut(family).entry_mut(*slot).listed = false;
-                self.select(family, *slot);
+                self.select(family, *slot, &mut usable);
                 self.note_change(family, *slot);
             }
             self.export(family, &listed);
@@ -30,12 +30,21 @@ impl Speaker {
         }
     }
 
-    /// Puts the paths that are used to the front.
-    fn select(&mut self, family: Family, slot: Slot) {
+    /// Puts the paths that are used to the front. `usable` is what a single path had last that can be used: the next one
+    /// often has the same.
+    fn select(&mut self, family: Family, slot: Slot, usable: &mut Option<Shared>) {
         let entry = self.tables.of(family).entry(slot);
         let paths = entry.paths();
         let sharing = if let [path] = paths {
-            u8::from(self.cost(path).is_some())
+            let is_known = |used: &Shared| usable.as_ref().is_some_and(|known| Rc::ptr_eq(known, used));
+            match &path.used {
+                Some(used) if is_known(used) => 1,
+                Some(used) if self.cost_of(used).is_some() => {
+                    *usable = Some(Rc::clone(used));
+                    1
+                }
+                _ => 0,
+            }
         } else {
             let candidates: Vec<(usize, Candidate<&_>)> = paths
                 .iter()

@@ -34,7 +34,7 @@ fn path(source: u32, number: u32) -> Told {
         next_hop,
     };
     Told {
-        route: Arc::new(route),
+        route: Rc::new(route),
         source: PeerId(source),
         number,
     }
