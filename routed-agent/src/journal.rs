@@ -206,7 +206,7 @@ impl Recorder {
     }
 
     /// Notes news of a prefix: a line of its own while there are few of them, part of a sum where there are many.
-    pub fn record_prefix(&mut self, prefix: IpNet, news: PrefixNews) {
+    pub fn record_prefix(&mut self, prefix: IpNet, news: &PrefixNews) {
         if let Some(line) = self.sums.add(prefix, news) {
             self.record(line);
         }

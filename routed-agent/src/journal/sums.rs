@@ -63,10 +63,10 @@ pub(super) struct Sums {
 
 impl Sums {
     /// The line for a prefix, unless it is counted only.
-    pub(super) fn add(&mut self, prefix: IpNet, news: News) -> Option<Line> {
+    pub(super) fn add(&mut self, prefix: IpNet, news: &News) -> Option<Line> {
         if self.single < SINGLE {
             self.single += 1;
-            return Some(news.line(Object::Prefix(prefix)));
+            return Some(news.clone().line(Object::Prefix(prefix)));
         }
         let key = news.key();
         let is_latest = self
@@ -78,7 +78,7 @@ impl Sums {
             self.latest = *self.places.entry(key).or_insert(next);
             if self.latest == next {
                 self.counted.push(Sum {
-                    news,
+                    news: news.clone(),
                     count: 0,
                     last: prefix,
                 });
@@ -143,17 +143,17 @@ mod tests {
         let mut sums = Sums::default();
         let (one, other): (Arc<str>, Arc<str>) = ("it came".into(), "it went".into());
         for number in 0..SINGLE {
-            let line = sums.add(prefix(number), news(Change::Added, &one)).unwrap();
+            let line = sums.add(prefix(number), &news(Change::Added, &one)).unwrap();
             assert_eq!((line.count, line.object), (1, Object::Prefix(prefix(number))));
         }
         assert_eq!(sums.take(began).count(), 0);
         for number in 0..3000 {
-            assert_eq!(sums.add(prefix(number), news(Change::Added, &one)), None);
+            assert_eq!(sums.add(prefix(number), &news(Change::Added, &one)), None);
             if number < 2000 {
-                assert_eq!(sums.add(prefix(number), news(Change::Withdrawn, &other)), None);
+                assert_eq!(sums.add(prefix(number), &news(Change::Withdrawn, &other)), None);
             }
         }
-        assert_eq!(sums.add(prefix(9), news(Change::Withdrawn, &one)), None);
+        assert_eq!(sums.add(prefix(9), &news(Change::Withdrawn, &one)), None);
         let lines: Vec<Line> = sums.take(began + WINDOW / 2).collect();
         let texts: Vec<_> = lines
             .iter()
@@ -177,8 +177,8 @@ mod tests {
         );
         assert_eq!(lines[2].object, Object::Prefix(prefix(9)));
         // There is no room yet, and a while later there is.
-        assert_eq!(sums.add(prefix(1), news(Change::Added, &one)), None);
+        assert_eq!(sums.add(prefix(1), &news(Change::Added, &one)), None);
         assert_eq!(sums.take(began + WINDOW).count(), 1);
-        assert!(sums.add(prefix(1), news(Change::Added, &one)).is_some());
+        assert!(sums.add(prefix(1), &news(Change::Added, &one)).is_some());
     }
 }

@@ -27,7 +27,7 @@ impl Index {
         self.used
     }
 
-    const fn is_empty(&self) -> bool {
+    pub(super) const fn is_empty(&self) -> bool {
         self.used == 0
     }
 

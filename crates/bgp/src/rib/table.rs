@@ -303,7 +303,7 @@ impl Table {
 
     /// Gives memory back if nothing is left.
     pub(crate) fn shrink(&mut self) {
-        if self.index.len() == 0 && !self.entries.is_empty() {
+        if self.index.is_empty() && !self.entries.is_empty() {
             *self = Self::default();
         }
     }

@@ -43,7 +43,7 @@ impl Speaker {
             } else {
                 attributes.clone()
             };
-            self.take_announcement(id, own.unwrap_or_default(), announcement, now);
+            self.take_announcement(id, own.unwrap_or_default(), &announcement, now);
         }
         if let Some(family) = update.end_of_rib {
             self.end_of_rib(id, family);
@@ -89,7 +89,7 @@ impl Speaker {
         &mut self,
         id: PeerId,
         attributes: Attributes,
-        announcement: Announcement,
+        announcement: &Announcement,
         now: Time,
     ) {
         let is_up = self.peers.get(&id).is_some_and(|peer| peer.up.is_some());

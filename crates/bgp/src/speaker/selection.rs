@@ -51,6 +51,11 @@ impl SelectionChange {
     pub const fn is_another(&self) -> bool {
         self.before != self.now
     }
+
+    /// Whether it is from the same selection to the same as another change since the last settling.
+    pub const fn is_like(&self, other: &Self) -> bool {
+        self.before == other.before && self.now == other.now
+    }
 }
 
 /// Stands for no selection.

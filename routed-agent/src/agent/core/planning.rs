@@ -247,9 +247,10 @@ impl Core {
         if changes.is_empty() {
             return;
         }
+        let mut told = None;
         self.plan_learned(|core, learned| {
             for change in changes {
-                let why = core.note_selection(change);
+                let why = core.note_selection(change, &mut told);
                 learned.next_hops.clear();
                 learned.next_hops.extend(core.speaker.next_hops_of(change));
                 core.plan_prefix(learned, change.prefix, &why);
@@ -290,7 +291,7 @@ impl Core {
     }
 
     /// Plans the route of a prefix that has these next hops anew.
-    fn plan_prefix(&mut self, learned: &mut Learned<'_>, prefix: IpNet, why: &Why) {
+    fn plan_prefix(&mut self, learned: &mut Learned<'_>, prefix: IpNet, why: &Why<'_>) {
         // As long as nothing is known of the ground, there is nothing to build on.
         let Some(plans) = &mut learned.plans else { return };
         // Own routes are for announcing only.
@@ -312,7 +313,7 @@ impl Core {
             None => self.clear_refusal(&prefix),
         }
         if let Some(before) = self.bgp_routes.remove(&prefix) {
-            self.note_route(&prefix, Some(&before), None, (why.peer, why.cause.as_ref()));
+            self.note_route(&prefix, Some(&before), None, (why.peer, why.cause));
             learned.changes.push((prefix, None));
         }
     }

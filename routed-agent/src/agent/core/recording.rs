@@ -34,15 +34,15 @@ pub(in crate::agent) struct Recording {
 }
 
 /// Whom a prefix has to do with, and why its selection has changed if it has.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Why {
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Why<'a> {
     /// Whose path is, or was, the best; `None`: nobody's, or the own.
     pub(super) peer: Option<PeerId>,
-    pub(super) cause: Option<Arc<str>>,
+    pub(super) cause: Option<&'a Arc<str>>,
     is_learned: bool,
 }
 
-impl Why {
+impl Why<'_> {
     /// For no change.
     pub(super) fn of(now: Option<Selection>) -> Self {
         let peer = now.and_then(|selection| selection.peer);
@@ -57,6 +57,16 @@ impl Why {
     pub(super) const fn is_learned(&self) -> bool {
         self.is_learned
     }
+}
+
+/// What was told of a prefix that peers have to do with. It holds for the next one if that has the same change, which
+/// nearly all of a flood have.
+#[derive(Debug)]
+pub(super) struct Told {
+    change: SelectionChange,
+    fate: Option<Fate>,
+    peer: Option<PeerId>,
+    news: PrefixNews,
 }
 
 /// Texts that many lines of a pass have in common.
@@ -176,44 +186,72 @@ impl Core {
         self.recording.add(line.of(peer));
     }
 
-    /// The selection of a prefix may have changed.
-    pub(super) fn note_selection(&mut self, news: &SelectionChange) -> Why {
-        let now = self.speaker.selection_now(news);
+    /// The selection of a prefix may have changed. `told` is what the last call in this pass has left there.
+    pub(super) fn note_selection<'a>(
+        &mut self,
+        change: &SelectionChange,
+        told: &'a mut Option<Told>,
+    ) -> Why<'a> {
+        let now = self.speaker.selection_now(change);
         let mut why = Why::of(now);
-        if !news.is_another() {
+        if !change.is_another() {
             return why;
         }
-        let before = self.speaker.selection_before(news);
-        let (change, text) = match (before, now) {
-            (None, None) => return why,
-            (None, Some(now)) => (Change::Added, self.origin(&news.prefix, now)),
-            (Some(before), None) => (
-                Change::Withdrawn,
-                Text::Away(before.peer, self.fate(news, before)),
-            ),
-            (Some(before), Some(now)) if before.peer == now.peer => {
+        let before = self.speaker.selection_before(change);
+        let fate = before
+            .filter(|before| now.is_none_or(|now| now.peer != before.peer))
+            .map(|before| self.fate(change, before));
+        let is_own = now.is_some_and(|now| now.peer.is_none());
+        // What an own route is called depends on the prefix.
+        let is_same = |told: &Told| !is_own && told.fate == fate && told.change.is_like(change);
+        if !told.as_ref().is_some_and(is_same) {
+            let Some((what, text)) = self.tell_selection(&change.prefix, before, now, fate) else {
+                return why;
+            };
+            let peer = now.or(before).and_then(|selection| selection.peer);
+            *told = Some(Told {
+                change: *change,
+                fate,
+                peer,
+                news: PrefixNews {
+                    kind: Kind::Selection,
+                    change: what,
+                    peer: peer.and_then(|id| self.peer_name(id)),
+                    cause: self.text(text),
+                },
+            });
+        }
+        if let Some(told) = told {
+            self.recording.recorder.record_prefix(change.prefix, &told.news);
+            why.peer = told.peer;
+            why.cause = Some(&told.news.cause);
+        }
+        why
+    }
+
+    /// What has become of a prefix, and the text that says so.
+    fn tell_selection(
+        &self,
+        prefix: &IpNet,
+        before: Option<Selection>,
+        now: Option<Selection>,
+        fate: Option<Fate>,
+    ) -> Option<(Change, Text)> {
+        Some(match (before, now, fate) {
+            (None, None, _) => return None,
+            (None, Some(now), _) => (Change::Added, self.origin(prefix, now)),
+            (Some(before), None, fate) => (Change::Withdrawn, Text::Away(before.peer, fate?)),
+            (Some(before), Some(now), Some(fate)) => {
+                (Change::Changed, Text::Taken(before.peer, fate, now.peer))
+            }
+            (Some(before), Some(now), None) => {
                 let text = match now.peer {
                     Some(peer) if before.next_hop != now.next_hop => Text::Moved(peer, now.next_hop),
                     _ => Text::Sharing(now.sharing),
                 };
                 (Change::Changed, text)
             }
-            (Some(before), Some(now)) => {
-                let fate = self.fate(news, before);
-                (Change::Changed, Text::Taken(before.peer, fate, now.peer))
-            }
-        };
-        why.peer = now.or(before).and_then(|selection| selection.peer);
-        let cause = self.text(text);
-        self.note_prefix(
-            Kind::Selection,
-            change,
-            &news.prefix,
-            why.peer,
-            Arc::clone(&cause),
-        );
-        why.cause = Some(cause);
-        why
+        })
     }
 
     fn note_prefix(
@@ -231,7 +269,7 @@ impl Core {
             peer,
             cause,
         };
-        self.recording.recorder.record_prefix(*prefix, news);
+        self.recording.recorder.record_prefix(*prefix, &news);
     }
 
     fn origin(&self, prefix: &IpNet, now: Selection) -> Text {
