@@ -25,7 +25,7 @@ use tokio::{
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 /// Bytes read at once.
-const READ: usize = 64 * 1024;
+const READ: usize = 16 * 1024;
 /// Bytes of routes taken at once.
 const ROOM: usize = 256 * 1024;
 /// A peer that takes no byte for so long is gone (RFC 9687).

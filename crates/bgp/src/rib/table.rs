@@ -289,15 +289,25 @@ impl Table {
         listed
     }
 
-    /// Gives a place back that has no path any more. Not to be done while the place is in a list of changed ones.
-    pub(crate) fn release(&mut self, slot: Slot) {
-        let entry = &self.entries[slot as usize];
-        if !entry.paths().is_empty() {
-            return;
-        }
-        let Key(half) = self.key(&entry.prefix);
-        if self.index.remove(half, slot) {
-            self.free.push(slot);
+    /// Gives places back that have no path any more. Not to be done while they are in the list of changed ones.
+    pub(crate) fn release(&mut self, places: &[Slot]) {
+        let mut gone = [(0, 0); BATCH];
+        for batch in places.chunks(BATCH) {
+            let mut count = 0;
+            for slot in batch {
+                let entry = &self.entries[*slot as usize];
+                if entry.paths().is_empty() {
+                    let Key(half) = self.key(&entry.prefix);
+                    self.index.touch(half);
+                    gone[count] = (half, *slot);
+                    count += 1;
+                }
+            }
+            for (half, slot) in &gone[..count] {
+                if self.index.remove(*half, *slot) {
+                    self.free.push(*slot);
+                }
+            }
         }
     }
 

@@ -23,9 +23,7 @@ impl Speaker {
             }
             self.export(family, &listed);
             let table = self.tables.of_mut(family);
-            for slot in &listed {
-                table.release(*slot);
-            }
+            table.release(&listed);
             table.shrink();
         }
     }
