@@ -39,6 +39,8 @@ use sums::Sums;
 const QUEUE: usize = 250_000;
 /// Lines that a reader may be behind before it misses some.
 const BACKLOG: usize = 8192;
+/// Between two times that lines are handed on.
+const PAUSE: Duration = Duration::from_millis(5);
 /// Readers at a time.
 pub const MAX_READERS: usize = 16;
 /// How long the last lines may take at the end.
@@ -146,6 +148,8 @@ pub struct Recorder {
     pending: Vec<Line>,
     sums: Sums,
     lost: u64,
+    /// When lines were handed on last.
+    handed: Option<Instant>,
 }
 
 impl Recorder {
@@ -180,6 +184,7 @@ impl Recorder {
             pending: Vec::new(),
             sums: Sums::default(),
             lost: 0,
+            handed: None,
         })
     }
 
@@ -212,9 +217,23 @@ impl Recorder {
         }
     }
 
-    /// Hands on what was noted.
-    pub fn flush(&mut self) {
-        for line in self.sums.take(Instant::now()) {
+    /// Hands on what was noted, unless that was done a moment ago: a flood is handed on in few pieces. Then it is to be
+    /// called again at the time returned.
+    pub fn flush(&mut self, now: Instant) -> Option<Instant> {
+        if self.pending.is_empty() && self.sums.is_empty() {
+            return None;
+        }
+        let due = self.handed.map(|last| last + PAUSE);
+        if let Some(due) = due.filter(|due| *due > now) {
+            return Some(due);
+        }
+        self.handed = Some(now);
+        self.hand_on(now);
+        None
+    }
+
+    fn hand_on(&mut self, now: Instant) {
+        for line in self.sums.take(now) {
             self.record(line);
         }
         if self.pending.is_empty() {
@@ -241,7 +260,7 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.flush();
+        self.hand_on(Instant::now());
         self.sender = None;
         let _ = self.ended.recv_timeout(FAREWELL);
     }

@@ -2,10 +2,10 @@
 //! The agent's loop: one thread, on which everything happens in turn.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -69,7 +69,9 @@ struct Handle {
     listening: RefCell<Vec<SocketAddr>>,
     dataplane: Dataplane,
     prober: Prober,
-    /// The speaker's next deadline may be another.
+    /// When the journal's lines are to be handed on that were not yet.
+    flush_at: Cell<Option<Instant>>,
+    /// The next deadline may be another.
     moved: Notify,
 }
 
@@ -109,7 +111,7 @@ impl Handle {
         let (orders, commands, probes) = {
             let mut core = self.core.borrow_mut();
             core.settle();
-            core.recording.flush();
+            self.flush_at.set(core.recording.flush());
             (
                 std::mem::take(&mut core.orders),
                 std::mem::take(&mut core.commands),
@@ -199,6 +201,7 @@ async fn live(start: Start) -> Result<Ending> {
         listening: RefCell::default(),
         dataplane,
         prober,
+        flush_at: Cell::new(None),
         moved: Notify::new(),
     });
     let sessions = listen(&handle)?;
@@ -281,9 +284,11 @@ async fn work(
         let has_secrets = handle.core.borrow().has_secrets();
         let deadline = {
             let core = handle.core.borrow();
-            core.speaker
-                .deadline()
-                .map(|time| time.saturating_sub(core.now()))
+            let speaker = core.speaker.deadline();
+            let speaker = speaker.map(|time| time.saturating_sub(core.now()));
+            let journal = handle.flush_at.get();
+            let journal = journal.map(|time| time.saturating_duration_since(Instant::now()));
+            speaker.into_iter().chain(journal).min()
         };
         let timer = async {
             match deadline {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! News of single prefixes, on the thread that has them: a line for each while they are few; of those beyond, one line for
-//! each pass stands for all of a kind with the same cause. A million routes of a peer cost no million lines then.
+//! each time that lines are handed on stands for all of a kind with the same cause. A million routes of a peer cost no million lines then.
 
 use std::{
     sync::Arc,
@@ -26,7 +26,7 @@ pub struct News {
     pub change: Change,
     /// The peer that it has to do with.
     pub peer: Option<Arc<PeerName>>,
-    /// Why. Texts of one pass are the same only if they are the same object.
+    /// Why.
     pub cause: Arc<str>,
 }
 
@@ -36,12 +36,17 @@ impl News {
     }
 
     fn key(&self) -> Key {
-        (self.kind, self.change, Arc::as_ptr(&self.cause).addr())
+        (self.kind, self.change, Arc::clone(&self.cause))
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        let causes = (&self.cause, &other.cause);
+        (self.kind, self.change) == (other.kind, other.change)
+            && (Arc::ptr_eq(causes.0, causes.1) || causes.0 == causes.1)
     }
 }
 
-/// The cause by its address: whoever counts it keeps it.
-type Key = (Kind, Change, usize);
+type Key = (Kind, Change, Arc<str>);
 
 #[derive(Debug)]
 struct Sum {
@@ -68,14 +73,13 @@ impl Sums {
             self.single += 1;
             return Some(news.clone().line(Object::Prefix(prefix)));
         }
-        let key = news.key();
         let is_latest = self
             .counted
             .get(self.latest)
-            .is_some_and(|sum| sum.news.key() == key);
+            .is_some_and(|sum| sum.news.is_like(news));
         if !is_latest {
             let next = self.counted.len();
-            self.latest = *self.places.entry(key).or_insert(next);
+            self.latest = *self.places.entry(news.key()).or_insert(next);
             if self.latest == next {
                 self.counted.push(Sum {
                     news: news.clone(),
@@ -90,7 +94,12 @@ impl Sums {
         None
     }
 
-    /// A pass is over: what was counted.
+    /// Whether nothing is counted.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.counted.is_empty()
+    }
+
+    /// What was counted since the last time.
     pub(super) fn take(&mut self, now: Instant) -> impl Iterator<Item = Line> + use<> {
         if self.single > 0 && now.duration_since(*self.since.get_or_insert(now)) >= WINDOW {
             self.single = 0;

@@ -32,7 +32,7 @@ fn flood(recorder: &mut Recorder, count: u32) {
         let prefix = std::net::Ipv4Addr::from(0x0a00_0000 + (number << 8));
         note(recorder, Kind::Route, Change::Added, &format!("{prefix}/24"));
     }
-    recorder.flush();
+    recorder.hand_on(Instant::now());
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -49,7 +49,7 @@ fn a_new_life_knows_the_lines_of_the_last() {
         let mut recorder = Recorder::start(folder.path(), LIMITS).unwrap();
         note(&mut recorder, Kind::Session, Change::Up, "Mesh_10_0_0_2");
         note(&mut recorder, Kind::Route, Change::Added, "192.168.1.0/26");
-        recorder.flush();
+        recorder.hand_on(Instant::now());
         let journal = recorder.journal();
         until(|| journal.find(&Filter::default(), 100).0.len() == 2 * (life + 1));
         let (lines, _) = journal.find(&Filter::default(), 100);
@@ -73,7 +73,7 @@ fn questions_are_answered_by_what_they_ask_for() {
     }
     let store = Line::new(Kind::Store, Change::Noted, "store".into(), "a test".into());
     recorder.record(store);
-    recorder.flush();
+    recorder.hand_on(Instant::now());
     let journal = recorder.journal();
     until(|| journal.find(&Filter::default(), 100).0.len() == 6);
     let objects = |filter: Filter| -> Vec<String> {
@@ -148,7 +148,7 @@ fn addresses_have_a_bound_of_their_own_that_can_be_changed() {
             note(recorder, Kind::Addresses, Change::Added, &format!("{address}/32"));
         }
         noted += count;
-        recorder.flush();
+        recorder.hand_on(Instant::now());
     };
     let journal = recorder.journal();
     let addresses = Filter {
@@ -183,7 +183,7 @@ fn what_cannot_be_handed_on_is_counted() {
         );
         recorder.record(line);
     }
-    recorder.flush();
+    recorder.hand_on(Instant::now());
     let journal = recorder.journal();
     let lost = Filter {
         kind: Some(Kind::Agent),
@@ -199,12 +199,12 @@ fn readers_get_every_line_and_slow_ones_are_told_what_they_have_missed() {
     let mut recorder = Recorder::start(folder.path(), LIMITS).unwrap();
     let journal = recorder.journal();
     note(&mut recorder, Kind::Session, Change::Up, "Mesh_10_0_0_2");
-    recorder.flush();
+    recorder.hand_on(Instant::now());
     until(|| journal.status()["sequence"] == 1);
     let mut reader = journal.read_along(Filter::default()).unwrap();
     let mut slow = journal.read_along(Filter::default()).unwrap();
     note(&mut recorder, Kind::Session, Change::Down, "Mesh_10_0_0_2");
-    recorder.flush();
+    recorder.hand_on(Instant::now());
     runtime().block_on(async {
         let text = |chunk: Option<Vec<u8>>| String::from_utf8(chunk.unwrap()).unwrap();
         assert!(text(reader.next().await).contains("\"sequence\":1"));
@@ -233,6 +233,29 @@ fn readers_get_every_line_and_slow_ones_are_told_what_they_have_missed() {
         );
         assert!(lines.last().unwrap().contains("\"sequence\":20002"));
     });
+}
+
+#[test]
+fn a_flood_is_handed_on_in_few_pieces_and_nothing_is_left_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recorder = Recorder::start(folder.path(), LIMITS).unwrap();
+    let journal = recorder.journal();
+    let began = Instant::now();
+    assert_eq!(recorder.flush(began), None);
+    note(&mut recorder, Kind::Session, Change::Up, "Mesh_10_0_0_2");
+    assert_eq!(recorder.flush(began), None);
+    until(|| journal.status()["sequence"] == 1);
+    note(&mut recorder, Kind::Session, Change::Down, "Mesh_10_0_0_2");
+    let due = recorder.flush(began + PAUSE / 2).unwrap();
+    assert_eq!(due, began + PAUSE);
+    assert_eq!(recorder.pending.len(), 1);
+    assert_eq!(recorder.flush(due), None);
+    until(|| journal.status()["sequence"] == 2);
+    // An end does not wait.
+    note(&mut recorder, Kind::Session, Change::Up, "Mesh_10_0_0_2");
+    assert!(recorder.flush(due).is_some());
+    drop(recorder);
+    assert_eq!(Disk::new(folder.path()).read().0.len(), 3);
 }
 
 #[test]

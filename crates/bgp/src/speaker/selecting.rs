@@ -33,7 +33,9 @@ impl Speaker {
     fn select(&mut self, family: Family, slot: Slot, usable: &mut Option<Shared>) {
         let entry = self.tables.of(family).entry(slot);
         let paths = entry.paths();
-        let sharing = if let [path] = paths {
+        let sharing = if paths.is_empty() {
+            0
+        } else if let [path] = paths {
             let is_known = |used: &Shared| usable.as_ref().is_some_and(|known| Rc::ptr_eq(known, used));
             match &path.used {
                 Some(used) if is_known(used) => 1,

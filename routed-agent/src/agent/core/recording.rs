@@ -2,7 +2,7 @@
 //! What goes into the journal, and what it is put down to. A pass may change a hundred thousand routes: texts are made once
 //! and shared.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Instant};
 
 use bgp::{
     PeerId,
@@ -106,11 +106,11 @@ impl Recording {
         self.recorder.journal()
     }
 
-    /// Hands on what was noted.
-    pub(in crate::agent) fn flush(&mut self) {
-        self.recorder.flush();
+    /// Hands on what was noted; when to do so again if it was not the time yet.
+    pub(in crate::agent) fn flush(&mut self) -> Option<Instant> {
         // What sessions and next hops there are changes: none of it is kept for good.
         self.texts.clear();
+        self.recorder.flush(Instant::now())
     }
 
     pub(super) fn set_limits(&self, limits: Limits) {
