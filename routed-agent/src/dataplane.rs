@@ -8,6 +8,7 @@ mod firewall;
 mod forward;
 mod kernel_form;
 mod routes;
+mod verdict;
 mod worker;
 
 use std::{
@@ -62,6 +63,13 @@ pub enum Report {
         item: String,
         /// Why.
         problem: String,
+    },
+    /// Somebody else drops what containers send or receive, and is answered. An empty text: no more.
+    Answered {
+        /// Who: family and name of the table.
+        table: String,
+        /// How.
+        answer: String,
     },
     /// Everything that was asked for has been tried.
     Settled {

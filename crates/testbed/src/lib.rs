@@ -8,6 +8,7 @@
 //! - In a place one runs a [`Program`], sends a [`probe`], and [`view`]s what the kernel has.
 //! - [`cni`] runs plugins through a network list as `libcni` does. [`containerd`], [`podman`] and, built by [`go_programs`], `cnitool`
 //!   are real ones; [`node`] is a host with everything installed where they look for it.
+//! - [`dockerd`] and [`firewalld`] are real ones too, which change the firewall of a host.
 //! - [`lan`] has several hosts on a subnet, [`cluster`] hosts with routed-agents.
 //! - [`vm`] runs a test under a stock kernel, where the running one lacks something.
 //! - [`StoreContent`] is what a host's node store holds.
@@ -22,6 +23,9 @@ pub mod cni;
 mod container;
 pub mod containerd;
 mod digest;
+pub mod distribution;
+pub mod dockerd;
+pub mod firewalld;
 mod folders;
 pub mod go;
 pub mod go_programs;
