@@ -78,11 +78,6 @@ impl Member {
         &self.host
     }
 
-    /// The host gets a root file system view of its own; before its agent is started.
-    pub fn make_root_private(&mut self) -> Result<()> {
-        self.host.make_root_private()
-    }
-
     /// The agent has a mount namespace of its own from the next start on, in which the shell commands `mounts` are run
     /// before it.
     pub fn set_mounts(&mut self, mounts: &str) -> Result<()> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! dockerd on a host, with its own choice of firewall rules: where it switches forwarding on it sets the policy of `FORWARD`
-//! to drop. Its files are at their usual places, so the host needs a private root. It runs no containers.
+//! to drop. Its runtime files are at their usual places, hence the [`SeparateRoot`]. It runs no containers.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -11,10 +11,10 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 
 use crate::distribution::Unpacked;
-use crate::host::Host;
 use crate::peers::Peer;
-use crate::place::at;
-use crate::process::{PATIENCE, Running, eventually};
+use crate::place::{Place, at};
+use crate::process::{PATIENCE, Program, Running, eventually};
+use crate::separate_root::SeparateRoot;
 
 /// The program.
 pub const DOCKERD: Unpacked = Unpacked {
@@ -33,22 +33,29 @@ pub const NEEDS: [Peer; 5] = [
 
 /// A running dockerd.
 #[derive(Debug)]
-pub struct Dockerd<'a> {
-    host: &'a Host,
+pub struct Dockerd {
     daemon: Running,
+    place: Place,
+    folder: PathBuf,
 }
 
-impl<'a> Dockerd<'a> {
-    /// Starts one from the packages laid over the host, and waits until it answers.
-    pub fn start(host: &'a Host) -> Result<Self> {
-        let daemon = launch(host)?;
-        Ok(Self { host, daemon })
+impl Dockerd {
+    /// Starts one from the packages, and waits until it answers.
+    pub fn start(root: &SeparateRoot) -> Result<Self> {
+        let folder = root.folder().join("docker");
+        at(&folder, fs::create_dir_all(&folder))?;
+        let place = root.place().clone();
+        Ok(Self {
+            daemon: launch(&place, &folder)?,
+            place,
+            folder,
+        })
     }
 
     /// Ends it as an upgrade or the administrator does, and starts it again.
     pub fn restart(&mut self) -> Result<()> {
         self.daemon.end(Signal::SIGTERM)?;
-        self.daemon = launch(self.host)?;
+        self.daemon = launch(&self.place, &self.folder)?;
         Ok(())
     }
 
@@ -58,12 +65,9 @@ impl<'a> Dockerd<'a> {
     }
 }
 
-fn launch(host: &Host) -> Result<Running> {
-    let folder = folder(host);
-    at(&folder, fs::create_dir_all(&folder))?;
+fn launch(place: &Place, folder: &Path) -> Result<Running> {
     let (socket, log) = (folder.join("sock"), folder.join("log"));
-    let daemon = host
-        .program("/usr/sbin/dockerd")
+    let daemon = Program::new(place, "/usr/sbin/dockerd")
         .args(["--storage-driver", "vfs", "--data-root"])
         .args([folder.join("data")])
         .args(["--host".to_owned(), format!("unix://{}", socket.display())])
@@ -74,10 +78,6 @@ fn launch(host: &Host) -> Result<Running> {
         format!("dockerd does not answer; its log: {log}")
     })?;
     Ok(daemon)
-}
-
-fn folder(host: &Host) -> PathBuf {
-    host.folders().top().join("docker")
 }
 
 fn ping(socket: &Path) -> Result<String> {

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! firewalld on a host, with a message bus of the host's own. Both look for their files at fixed places, so the host needs a
-//! private root.
+//! firewalld on a host, with a message bus of its own. Both look for their files at fixed places, hence the [`SeparateRoot`].
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 
 use crate::distribution::Unpacked;
-use crate::host::Host;
 use crate::peers::Peer;
-use crate::place::at;
+use crate::place::{Place, at};
 use crate::process::{PATIENCE, Program, Running, eventually};
+use crate::separate_root::SeparateRoot;
 
 /// The program.
 pub const FIREWALLD: Unpacked = Unpacked {
@@ -51,46 +50,47 @@ const BUS_CONFIGURATION: &str = r#"<busconfig>
 
 /// A running firewalld and its bus.
 #[derive(Debug)]
-pub struct Firewalld<'a> {
+pub struct Firewalld {
     // Ends before its bus.
     daemon: Running,
     _bus: Running,
-    host: &'a Host,
+    place: Place,
+    log: PathBuf,
 }
 
-impl<'a> Firewalld<'a> {
-    /// Starts both from the packages laid over the host, and waits until the rules are there.
-    pub fn start(host: &'a Host) -> Result<Self> {
-        let folder = host.folders().top().join("firewalld");
+impl Firewalld {
+    /// Starts both from the packages, and waits until the rules are there.
+    pub fn start(root: &SeparateRoot) -> Result<Self> {
+        let folder = root.folder().join("firewalld");
         at(&folder, fs::create_dir_all(&folder))?;
         let configuration = folder.join("bus.conf");
         at(&configuration, fs::write(&configuration, BUS_CONFIGURATION))?;
-        Program::new(host.place(), "mkdir")
+        Program::new(root.place(), "mkdir")
             .args([Path::new("-p"), Path::new(BUS).parent().unwrap_or(Path::new("/"))])
             .succeed(PATIENCE)?;
-        let mut bus = host
-            .program("dbus-daemon")
+        let mut bus = Program::new(root.place(), "dbus-daemon")
             .args(["--nofork", "--nopidfile", "--print-address", "--config-file"])
             .args([configuration])
             .start(log(&folder.join("bus.log"))?.into())?;
         bus.wait_for_line(PATIENCE).context("start a message bus")?;
-        let daemon = launch(host)?;
+        let (place, log) = (root.place().clone(), folder.join("log"));
         Ok(Self {
-            daemon,
+            daemon: launch(&place, &log)?,
             _bus: bus,
-            host,
+            place,
+            log,
         })
     }
 
     /// `firewall-cmd` with arguments.
     pub fn command(&self, arguments: &str) -> Result<String> {
-        command(self.host, arguments)
+        command(&self.place, arguments)
     }
 
     /// Ends it and starts it again.
     pub fn restart(&mut self) -> Result<()> {
         self.daemon.end(Signal::SIGTERM)?;
-        self.daemon = launch(self.host)?;
+        self.daemon = launch(&self.place, &self.log)?;
         Ok(())
     }
 
@@ -100,23 +100,20 @@ impl<'a> Firewalld<'a> {
     }
 }
 
-fn launch(host: &Host) -> Result<Running> {
-    let log_file = host.folders().top().join("firewalld/log");
-    let daemon = host
-        .program("/usr/sbin/firewalld")
-        .args(["--nofork", "--nopid", "--log-target", "file", "--log-file"])
-        .args([&log_file])
-        .start(log(&log_file)?.into())?;
-    let runs = || (command(host, "--state").ok()?.trim() == "running").then_some(());
+fn launch(place: &Place, log_file: &Path) -> Result<Running> {
+    let daemon = Program::new(place, "/usr/sbin/firewalld")
+        .args(["--nofork", "--nopid", "--log-target", "console"])
+        .start(log(log_file)?.into())?;
+    let runs = || (command(place, "--state").ok()?.trim() == "running").then_some(());
     eventually(PATIENCE, runs).with_context(|| {
-        let log = fs::read_to_string(&log_file).unwrap_or_default();
+        let log = fs::read_to_string(log_file).unwrap_or_default();
         format!("firewalld does not run; its log: {log}")
     })?;
     Ok(daemon)
 }
 
-fn command(host: &Host, arguments: &str) -> Result<String> {
-    Program::new(host.place(), "/usr/bin/firewall-cmd")
+fn command(place: &Place, arguments: &str) -> Result<String> {
+    Program::new(place, "/usr/bin/firewall-cmd")
         .args(arguments.split(' '))
         .succeed(PATIENCE)
 }

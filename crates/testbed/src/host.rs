@@ -5,9 +5,9 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use kernel::{Netlink, host, sysctl};
 
 use crate::binaries;
@@ -17,7 +17,7 @@ use crate::namespace::OwnNamespace;
 use crate::peers;
 use crate::place::{Place, at};
 use crate::private_root::PrivateRoot;
-use crate::process::{PATIENCE, Program, remove_control_groups};
+use crate::process::{Program, remove_control_groups};
 use crate::router::{Router, Uplink};
 
 /// A machine in miniature.
@@ -56,27 +56,10 @@ impl Host {
     /// Gives it a root file system view of its own, as container runtimes need it: the folders are where runtimes
     /// and plugins look by default, `/run` is empty, and nothing written elsewhere reaches the machine.
     pub fn with_private_root(mut self) -> Result<Self> {
-        self.make_root_private()?;
-        Ok(self)
-    }
-
-    /// The same for a host that somebody has already, before anything runs on it.
-    pub fn make_root_private(&mut self) -> Result<()> {
         let root = PrivateRoot::start(&self.place, &self.folders)?;
         self.place = self.place.clone().with_root(root.view()?);
         self.root = Some(root);
-        Ok(())
-    }
-
-    /// Lays the files of unpacked packages over those of a host with a private root, as if they were installed.
-    pub fn lay_over(&self, packages: &Path) -> Result<()> {
-        ensure!(self.root.is_some(), "{} has no private root", self.name());
-        let script = "mount -t overlay overlay -o lowerdir=\"$1/usr:/usr\" /usr; if [ -d \"$1/etc\" ]; then cp -a \"$1/etc/.\" /etc; fi";
-        let packages = packages.as_os_str();
-        Program::new(&self.place, "sh")
-            .args(["-ec".as_ref(), script.as_ref(), "sh".as_ref(), packages])
-            .succeed(PATIENCE)
-            .map(drop)
+        Ok(self)
     }
 
     /// The unique name it is known by on the machine (`ip netns` lists it).

@@ -8,7 +8,7 @@
 //! - In a place one runs a [`Program`], sends a [`probe`], and [`view`]s what the kernel has.
 //! - [`cni`] runs plugins through a network list as `libcni` does. [`containerd`], [`podman`] and, built by [`go_programs`], `cnitool`
 //!   are real ones; [`node`] is a host with everything installed where they look for it.
-//! - [`dockerd`] and [`firewalld`] are real ones too, which change the firewall of a host.
+//! - [`dockerd`] and [`firewalld`] change a host's firewall, from a [`SeparateRoot`].
 //! - [`lan`] has several hosts on a subnet, [`cluster`] hosts with routed-agents.
 //! - [`vm`] runs a test under a stock kernel, where the running one lacks something.
 //! - [`StoreContent`] is what a host's node store holds.
@@ -43,6 +43,7 @@ mod private_root;
 pub mod probe;
 mod process;
 mod router;
+mod separate_root;
 mod server;
 mod store_content;
 mod sweep;
@@ -58,5 +59,6 @@ pub use place::Place;
 pub use private_root::run as run_host_init;
 pub use process::{Answer, PATIENCE, Program, Running, eventually};
 pub use router::{Router, Uplink};
+pub use separate_root::SeparateRoot;
 pub use server::serve;
 pub use store_content::StoreContent;
