@@ -135,7 +135,7 @@ fn rules(chain: &Chain) -> Option<Value> {
 }
 
 impl Chain {
-    /// Whether there may be rules of ours in it, so that it is looked at as it were without them.
+    /// Whether there may be rules of ours in it, so that what it accepts does not count.
     fn is_of_iptables(&self) -> bool {
         matches!(self.family.as_str(), "ip" | "ip6") && self.table == "filter" && self.name == "FORWARD"
     }
@@ -157,17 +157,28 @@ fn droppings(chains: &Value, prefixes: &[String], rules: impl Fn(&Chain) -> Opti
                 name: of(&listed["name"]),
             };
             let by_policy = listed["policy"] == "drop";
-            let drops = if by_policy && chain.is_of_iptables() {
-                true
-            } else {
-                rules(&chain).map_or(by_policy, |rules| {
-                    let dropped = |prefix: &String| verdict::drops(&rules, &chain.name, prefix);
-                    prefixes.iter().any(dropped)
-                })
-            };
+            let is_answered_anyway = by_policy && chain.is_of_iptables();
+            let listing = if is_answered_anyway { None } else { rules(&chain) };
+            let drops = listing.map_or(by_policy, |mut listing| {
+                if chain.is_of_iptables() {
+                    forget_accepting(&mut listing);
+                }
+                let dropped = |prefix: &String| verdict::drops(&listing, &chain.name, prefix);
+                prefixes.iter().any(dropped)
+            });
             drops.then_some(chain)
         })
         .collect()
+}
+
+/// Takes what accepts out of a listing.
+fn forget_accepting(listing: &mut Value) {
+    if let Some(items) = listing["nftables"].as_array_mut() {
+        items.retain(|item| {
+            let last = item["rule"]["expr"].as_array().and_then(|rule| rule.last());
+            last.is_none_or(|last| last.get("accept").is_none())
+        });
+    }
 }
 
 /// The rules that let containers' packets through.
@@ -236,20 +247,29 @@ mod tests {
             { "chain": { "family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop" } },
             { "chain": { "family": "ip", "table": "filter", "name": "INPUT", "hook": "input", "policy": "drop" } },
             { "chain": { "family": "ip6", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "accept" } },
+            { "chain": { "family": "ip", "table": "lenient", "name": "forward", "hook": "forward", "policy": "accept" } },
             { "chain": { "family": "inet", "table": "firewalld", "name": "filter_FORWARD", "hook": "forward", "policy": "accept" } },
             { "chain": { "family": "inet", "table": "unlisted", "name": "forward", "hook": "forward", "policy": "drop" } },
             { "chain": { "family": "inet", "table": "calico", "name": "forward", "hook": "forward", "policy": "drop" } },
             { "chain": { "family": "ip", "table": "filter", "name": "DOCKER-USER" } },
         ] });
         let rules = |chain: &Chain| {
-            let expressions = match chain.table.as_str() {
-                "firewalld" => json!([{ "counter": { "packets": 1 } }, { "reject": { "type": "icmpx" } }]),
+            let rule = |expressions: Value| json!({ "rule": { "chain": chain.name, "expr": expressions } });
+            let rules = match chain.table.as_str() {
+                "firewalld" => vec![rule(
+                    json!([{ "counter": { "packets": 1 } }, { "reject": { "type": "icmpx" } }]),
+                )],
+                // With an answer of ours, which stays as long as what it answers.
+                "filter" => vec![
+                    rule(json!([{ "accept": null }])),
+                    rule(json!([{ "xt": { "type": "target", "name": "REJECT" } }])),
+                ],
                 "unlisted" => return None,
-                _ => json!([{ "match": {} }, { "drop": null }]),
+                _ => vec![rule(json!([{ "match": {} }, { "drop": null }]))],
             };
-            let own = json!({ "family": chain.family, "table": chain.table, "name": chain.name, "hook": "forward" });
-            let rule = json!({ "chain": chain.name, "expr": expressions });
-            Some(json!({ "nftables": [{ "chain": own }, { "rule": rule }] }))
+            let mut items = vec![json!({ "chain": { "name": chain.name, "hook": "forward" } })];
+            items.extend(rules);
+            Some(json!({ "nftables": items }))
         };
         let found: Vec<String> = droppings(&chains, &["cali".to_owned()], rules)
             .into_iter()
@@ -259,6 +279,7 @@ mod tests {
             found,
             [
                 "ip filter FORWARD",
+                "ip6 filter FORWARD",
                 "inet firewalld filter_FORWARD",
                 "inet unlisted forward"
             ]

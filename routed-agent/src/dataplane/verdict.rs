@@ -193,7 +193,7 @@ mod tests {
         drops(&table(policy, &[(BASE, rules)]), BASE, "cali")
     }
 
-    fn interface(key: &str, names: Value) -> Value {
+    fn interface(key: &str, names: &Value) -> Value {
         json!({ "match": { "op": "==", "left": { "meta": { "key": key } }, "right": names } })
     }
 
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn both_directions_have_to_be_accepted() {
-        let accept = |key: &str, names: Value| json!([interface(key, names), { "accept": null }]);
+        let accept = |key: &str, names: Value| json!([interface(key, &names), { "accept": null }]);
         let (from, to) = (
             accept("iifname", json!("cali*")),
             accept("oifname", json!("cali*")),
@@ -272,14 +272,14 @@ mod tests {
                     ("trusted", json!([jump("policies"), [{ "accept": null }]])),
                     (
                         "policies",
-                        json!([[interface("oifname", json!("cali*")), { "jump": { "target": "containers" } }]]),
+                        json!([[interface("oifname", &json!("cali*")), { "jump": { "target": "containers" } }]]),
                     ),
                     ("containers", json!([[{ "accept": null }]])),
                 ],
             )
         };
         assert!(drops(&zones(json!([])), BASE, "cali"));
-        let trusted = json!([[interface("iifname", json!("cali*")), { "goto": { "target": "trusted" } }]]);
+        let trusted = json!([[interface("iifname", &json!("cali*")), { "goto": { "target": "trusted" } }]]);
         assert!(!drops(&zones(trusted.clone()), BASE, "cali"));
         assert!(drops(&zones(trusted), BASE, "eni"));
     }

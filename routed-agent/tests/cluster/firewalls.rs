@@ -16,9 +16,9 @@ use testbed::{
     peers,
 };
 
-use crate::support::Cluster;
+use crate::support::{Cluster, answers};
 
-/// How long a packet may get lost after somebody has changed a firewall.
+/// How long packets may get lost after somebody has changed a firewall.
 const SOON: Duration = Duration::from_secs(5);
 /// Readiness code while firewalld rejects.
 const FIREWALLD_CODE: &str = "forward-dropped-by-inet-firewalld";
@@ -70,8 +70,8 @@ fn until_reachable(cluster: &Cluster, containers: &[(Container, IpAddr)], when: 
         anyhow::bail!("two containers")
     };
     let reachable = eventually(SOON, || {
-        one.ping(*second).ok()?;
-        other.ping(*first).ok()
+        answers(one, *second).ok()?;
+        answers(other, *first).ok()
     });
     reachable.with_context(|| {
         let rules = run(cluster, "nft", "list ruleset").unwrap_or_default();
@@ -133,6 +133,8 @@ fn containers_reach_each_other_beside_dockerd() -> Result<()> {
     cluster.members[0].until("/v1/status", |status| {
         status["answeredDrops"]["ip filter"] == answered
     })?;
+    let said = cluster.members[0].agent_command(["status"]).succeed(PATIENCE)?;
+    ensure!(said.contains(&format!("ANSWERED: {answered}")), "{said}");
     until_ready(&cluster, None)?;
     for round in 0..3 {
         dockerd.restart()?;
@@ -192,12 +194,14 @@ fn what_firewalld_rejects_is_reported_until_it_is_told_to_accept() -> Result<()>
     })?;
     // It is true.
     for (from, to) in [(0, 1), (1, 0)] {
-        ensure!(containers[from].0.ping(containers[to].1).is_err());
+        let answer = answers(&containers[from].0, containers[to].1);
+        ensure!(answer.is_err(), "{answer:?}");
     }
     // Accepting one direction is not enough.
     firewalld.command("--zone=trusted --add-interface=cali+")?;
     until_ready(&cluster, Some(FIREWALLD_CODE))?;
-    ensure!(containers[1].0.ping(containers[0].1).is_err());
+    let answer = answers(&containers[1].0, containers[0].1);
+    ensure!(answer.is_err(), "{answer:?}");
     for command in ACCEPTING {
         firewalld.command(command)?;
     }
@@ -230,7 +234,7 @@ fn a_reload_of_firewalld_beside_dockerd_is_survived() -> Result<()> {
     let dockerd = Dockerd::start(&root)?;
     cluster.start()?;
     let containers = cluster.containers()?;
-    until_reachable(&cluster, &containers, "at first")?;
+    cluster.assert_all_reach_all(&containers)?;
     for _ in 0..2 {
         firewalld.command("--reload")?;
         // Hears of it, and drops by policy again.
