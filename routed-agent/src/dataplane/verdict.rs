@@ -133,6 +133,10 @@ impl<'a> Walk<'a> {
             Some(values) => values.iter().filter_map(Value::as_str).collect(),
             None => right.as_str().into_iter().collect(),
         };
+        // The members of a named set are not listed.
+        if values.is_empty() || values.iter().any(|value| value.starts_with('@')) {
+            return None;
+        }
         let left = &condition["left"];
         let own = match self.packets {
             Packets::From => "iifname",
@@ -153,9 +157,6 @@ impl<'a> Walk<'a> {
     }
 
     fn is_own_interface(&self, names: &[&str]) -> Option<bool> {
-        if names.is_empty() {
-            return None;
-        }
         let covers_all = |name: &&str| {
             name.strip_suffix('*')
                 .is_some_and(|start| self.prefix.starts_with(start))
@@ -231,7 +232,10 @@ mod tests {
             "drop",
             json!([accept("iifname", both.clone()), accept("oifname", both)])
         ));
-        for other in ["eth0", "cali7", "calico*", "docker*"] {
+        let unless = |names: &str| json!({ "match": { "op": "!=", "left": { "meta": { "key": "iifname" } }, "right": names } });
+        assert!(dropped("accept", json!([[unless("eth0"), { "drop": null }]])));
+        assert!(!dropped("accept", json!([[unless("@some"), { "drop": null }]])));
+        for other in ["eth0", "cali7", "calico*", "docker*", "@some"] {
             let others = json!([accept("iifname", json!(other)), accept("oifname", json!(other))]);
             assert!(dropped("drop", others), "{other}");
         }
