@@ -10,6 +10,7 @@ mod kernel_form;
 mod openness;
 mod routes;
 mod strangers;
+mod verdict;
 mod worker;
 
 use std::{
@@ -64,6 +65,13 @@ pub enum Report {
         item: String,
         /// Why.
         problem: String,
+    },
+    /// Somebody else drops what containers send or receive, and is answered. An empty text: no more.
+    Answered {
+        /// Who: family and name of the table.
+        table: String,
+        /// How.
+        answer: String,
     },
     /// Everything that was asked for has been tried.
     Settled {

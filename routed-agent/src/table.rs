@@ -71,6 +71,13 @@ pub(crate) fn status(status: &Value) -> String {
             text(&refused["code"])
         );
     }
+    for answer in status["answeredDrops"]
+        .as_object()
+        .into_iter()
+        .flat_map(|answers| answers.values())
+    {
+        let _ = writeln!(out, "ANSWERED: {}", text(answer));
+    }
     if let Some(failures) = status["failures"].as_object() {
         for (item, problem) in failures {
             let _ = writeln!(out, "FAILED: {item}: {}", text(problem));

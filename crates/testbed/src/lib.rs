@@ -8,6 +8,7 @@
 //! - In a place one runs a [`Program`], sends a [`probe`], and [`view`]s what the kernel has.
 //! - [`cni`] runs plugins through a network list as `libcni` does. [`containerd`], [`podman`] and, built by [`go_programs`], `cnitool`
 //!   are real ones; [`node`] is a host with everything installed where they look for it.
+//! - [`dockerd`] and [`firewalld`] change a host's firewall, from a [`SeparateRoot`].
 //! - [`lan`] has several hosts on a subnet, [`cluster`] hosts with routed-agents.
 //! - [`vm`] runs a test under a stock kernel, where the running one lacks something.
 //! - [`StoreContent`] is what a host's node store holds.
@@ -22,6 +23,9 @@ pub mod cni;
 mod container;
 pub mod containerd;
 mod digest;
+pub mod distribution;
+pub mod dockerd;
+pub mod firewalld;
 mod folders;
 pub mod go;
 pub mod go_programs;
@@ -39,6 +43,7 @@ mod private_root;
 pub mod probe;
 mod process;
 mod router;
+mod separate_root;
 mod server;
 mod store_content;
 mod sweep;
@@ -54,5 +59,6 @@ pub use place::Place;
 pub use private_root::run as run_host_init;
 pub use process::{Answer, PATIENCE, Program, Running, eventually};
 pub use router::{Router, Uplink};
+pub use separate_root::SeparateRoot;
 pub use server::serve;
 pub use store_content::StoreContent;

@@ -7,7 +7,7 @@
 use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where distributions put the reference plugins (Debian, then Fedora), and where others install them.
 const REFERENCE_PLUGINS: [&str; 3] = ["/usr/lib/cni", "/usr/libexec/cni", "/opt/cni/bin"];
@@ -23,6 +23,8 @@ pub enum Peer {
     Ipv6,
     /// A program in `PATH`, and the package that has it.
     Program(&'static str, &'static str),
+    /// A file at a fixed place, and the package that has it.
+    File(&'static str, &'static str),
     /// A reference plugin.
     Plugin(&'static str),
     /// A busybox that needs no library.
@@ -117,6 +119,10 @@ impl Peer {
             Self::Program(name, package) => {
                 let is_here = in_path(name);
                 (!is_here).then(|| format!("no program {name}: {}", install(package)))
+            }
+            Self::File(path, package) => {
+                let is_here = Path::new(path).is_file();
+                (!is_here).then(|| format!("no file {path}: {}", install(package)))
             }
             Self::Plugin(name) => {
                 let is_here = reference_plugins().is_some_and(|folder| folder.join(name).is_file());

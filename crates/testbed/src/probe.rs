@@ -18,8 +18,13 @@ const PAYLOAD: &[u8; 16] = b"calico test bed.";
 
 /// Sends one ICMP echo request from a place and waits for the reply: the time between them.
 pub fn ping(place: &Place, address: IpAddr) -> Result<Duration> {
+    ping_within(LIMIT, place, address)
+}
+
+/// The same where it may well get lost, and is to be tried again soon.
+pub fn ping_within(limit: Duration, place: &Place, address: IpAddr) -> Result<Duration> {
     place
-        .run(|| echo(address))?
+        .run(|| echo(address, limit))?
         .with_context(|| format!("ping {address} from {}", place.path().display()))
 }
 
@@ -83,7 +88,7 @@ const ICMPV6: Echo = Echo {
     reply: 129,
 };
 
-fn echo(address: IpAddr) -> Result<Duration> {
+fn echo(address: IpAddr, limit: Duration) -> Result<Duration> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let (domain, protocol, kind) = match address {
         IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, ICMP),
@@ -99,9 +104,9 @@ fn echo(address: IpAddr) -> Result<Duration> {
     socket.send(&message)?;
     let mut buffer = [0; 256];
     loop {
-        let left = LIMIT.saturating_sub(start.elapsed());
+        let left = limit.saturating_sub(start.elapsed());
         if left.is_zero() {
-            bail!("no answer within {LIMIT:?}");
+            bail!("no answer within {limit:?}");
         }
         socket.set_read_timeout(Some(left))?;
         let length = match socket.read(&mut buffer) {

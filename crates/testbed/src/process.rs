@@ -220,6 +220,15 @@ impl Running {
         }
     }
 
+    /// Ends it by a signal, which it may answer in its own time, and waits until it has ended.
+    pub(crate) fn end(&mut self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(self.child.id().try_into()?), signal)?;
+        if eventually(PATIENCE, || (!self.is_alive()).then_some(())).is_none() {
+            bail!("{} does not end by {signal}", self.what);
+        }
+        Ok(())
+    }
+
     /// Whether it is still there.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

@@ -86,6 +86,8 @@ pub(super) struct Core {
     bgp_refused: BTreeMap<IpNet, Refusal>,
     pub(super) fixtures: Arc<Fixtures>,
     pub(super) failures: BTreeMap<String, String>,
+    /// Tables of others that drop what containers send or receive, and what has been done about it.
+    pub(super) answered_drops: BTreeMap<String, String>,
     pub(super) rivals: BTreeSet<String>,
     pub(super) recording: Recording,
     pub(super) store_problem: Option<Away>,
@@ -158,6 +160,7 @@ impl Core {
             bgp_refused: BTreeMap::new(),
             fixtures: Arc::default(),
             failures: BTreeMap::new(),
+            answered_drops: BTreeMap::new(),
             rivals: BTreeSet::new(),
             recording,
             store_problem: None,
@@ -314,6 +317,17 @@ impl Core {
                 let text = format!("{item}: {problem}");
                 self.note_item(Kind::Kernel, Change::Failed, &item, text);
                 self.failures.insert(item, problem);
+            }
+            Report::Answered { table, answer } if answer.is_empty() => {
+                self.answered_drops.remove(&table);
+                let text = format!(
+                    "table {table} drops no forwarded packets any more: the rules against that are gone"
+                );
+                self.note_item(Kind::Firewall, Change::Cleared, &table, text);
+            }
+            Report::Answered { table, answer } => {
+                self.note_item(Kind::Firewall, Change::Noted, &table, answer.clone());
+                self.answered_drops.insert(table, answer);
             }
             Report::Settled { .. } | Report::CleanedUp(_) => {}
         }

@@ -145,6 +145,7 @@ impl Core {
             })).collect::<Vec<_>>(),
             "addressUpkeep": self.upkeep,
             "failures": self.failures,
+            "answeredDrops": self.answered_drops,
             "rivals": self.rivals,
             "journal": self.recording.journal().status(),
             "tunnelProbes": self.probe_counts().into_iter().collect::<std::collections::BTreeMap<_, _>>(),

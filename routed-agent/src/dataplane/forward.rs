@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::command::run;
+use super::{Report, command::run, verdict};
 use crate::nftables::{TABLE, is_device_name};
 
 /// Readiness code; the table's family and name follow.
@@ -20,50 +20,77 @@ const PLACES: [&str; 2] = ["DOCKER-USER", "FORWARD"];
 /// See the file's comment.
 #[derive(Debug, Default)]
 pub(super) struct Forward {
-    /// Programs whose tables have rules of ours.
-    answered: Vec<&'static str>,
+    /// Where there are rules of ours.
+    answered: Vec<Answered>,
     /// What drops and cannot be answered, by code.
     pub(super) problems: BTreeMap<String, String>,
+    /// What drops and is answered, by table, and how; as reported.
+    answers: BTreeMap<String, String>,
 }
 
-/// A chain that drops what nobody accepts before.
+/// Rules of ours: the program that made them, and the chain they are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Answered {
+    program: &'static str,
+    place: &'static str,
+}
+
+/// A base chain of others on the forward hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Dropping {
+struct Chain {
     family: String,
     table: String,
-    chain: String,
+    name: String,
 }
 
 impl Forward {
-    /// Looks for drops and answers them. `prefixes` are what the names of container interfaces start with.
-    pub(super) fn see_to(&mut self, prefixes: &[String]) {
+    /// Looks for drops and answers them. `prefixes` are what the names of container interfaces start with. Returned is
+    /// what is new: drops that are answered, and own rules that somebody had taken away.
+    pub(super) fn see_to(&mut self, prefixes: &[String]) -> Vec<Report> {
         self.problems.clear();
-        let chains = run("nft", &["-j", "list", "chains"], None).ok();
-        let chains: Option<Value> = chains.and_then(|text| serde_json::from_str(&text).ok());
-        let mut needed = Vec::new();
-        for dropping in chains.iter().flat_map(|chains| droppings(chains, rules)) {
+        let listing = list(&["list", "chains"]);
+        let (mut needed, mut answers, mut reports) = (Vec::new(), BTreeMap::new(), Vec::new());
+        for dropping in listing
+            .iter()
+            .flat_map(|chains| droppings(chains, prefixes, rules))
+        {
             let program = match (dropping.family.as_str(), dropping.table.as_str()) {
                 ("ip", "filter") => Some("iptables"),
                 ("ip6", "filter") => Some("ip6tables"),
                 _ => None,
             };
-            let done = program.is_some_and(|program| answer(program, prefixes).is_ok());
-            if let Some(program) = program.filter(|_| done) {
-                needed.push(program);
-            } else {
-                let Dropping { family, table, chain } = dropping;
-                self.problems.insert(
-                    format!("{CODE}-{family}-{table}"),
-                    format!("chain {chain} of table {family} {table} drops forwarded packets; accept those from and to containers there"),
-                );
+            let Chain { family, table, name } = &dropping;
+            let drops = format!("chain {name} of table {family} {table} drops forwarded packets");
+            let done = program.map_or(Err(String::new()), |program| answer(program, prefixes));
+            match done {
+                Ok((answered, inserted)) => {
+                    let Answered { program, place } = answered;
+                    if inserted && self.answered.contains(&answered) {
+                        let rules = format!("rules of {program} in {place} for containers");
+                        reports.push(Report::Repaired(rules));
+                    }
+                    let text = format!("{drops}; {program} accepts those from and to containers in {place}");
+                    answers.insert(format!("{family} {table}"), text);
+                    needed.push(answered);
+                }
+                Err(problem) => {
+                    let mut text = format!("{drops}; accept those from and to containers there");
+                    if !problem.is_empty() {
+                        text = format!("{text} ({problem})");
+                    }
+                    self.problems.insert(format!("{CODE}-{family}-{table}"), text);
+                }
             }
         }
-        for program in std::mem::take(&mut self.answered) {
-            if !needed.contains(&program) {
+        for Answered { program, .. } in std::mem::take(&mut self.answered) {
+            if !needed.iter().any(|answered| answered.program == program) {
                 withdraw(program, prefixes);
             }
         }
         self.answered = needed;
+        reports.extend(news(&self.answers, &answers));
+        self.answers = answers;
+        reports
     }
 
     /// Takes away what is ours, of earlier lives too.
@@ -75,55 +102,83 @@ impl Forward {
     }
 }
 
-/// The rules of a chain, as `nft` lists them.
-fn rules(dropping: &Dropping) -> Option<Value> {
-    let Dropping { family, table, chain } = dropping;
-    let text = run("nft", &["-j", "list", "chain", family, table, chain], None).ok()?;
-    serde_json::from_str(&text).ok()
-}
-
-/// Base chains of others on the forward hook that drop: by their policy, or by a rule without a condition.
-fn droppings(chains: &Value, rules: impl Fn(&Dropping) -> Option<Value>) -> Vec<Dropping> {
-    let items = chains["nftables"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let of = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let forward = items
+/// What is answered otherwise than before, or no more.
+fn news(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<Report> {
+    let over = before.keys().filter(|table| !now.contains_key(*table));
+    let over = over.map(|table| (table, String::new()));
+    let new = now
         .iter()
-        .map(|item| &item["chain"])
-        .filter(|chain| chain["hook"] == "forward");
-    let foreign = forward.filter(|chain| chain["table"] != TABLE);
-    foreign
-        .filter_map(|chain| {
-            let dropping = Dropping {
-                family: of(&chain["family"]),
-                table: of(&chain["table"]),
-                chain: of(&chain["name"]),
-            };
-            let drops =
-                chain["policy"] == "drop" || rules(&dropping).is_some_and(|rules| ends_in_drop(&rules));
-            drops.then_some(dropping)
+        .filter(|(table, answer)| before.get(*table) != Some(answer));
+    let new = new.map(|(table, answer)| (table, answer.clone()));
+    over.chain(new)
+        .map(|(table, answer)| Report::Answered {
+            table: table.clone(),
+            answer,
         })
         .collect()
 }
 
-/// Whether a rule drops or rejects whatever comes to it.
-fn ends_in_drop(listing: &Value) -> bool {
-    let items = listing["nftables"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    items
-        .iter()
-        .filter_map(|item| item["rule"]["expr"].as_array())
-        .any(|expressions| {
-            let mut verdicts = expressions
-                .iter()
-                .filter(|expression| expression.get("counter").is_none());
-            let first = verdicts.next();
-            first.is_some_and(|verdict| verdict.get("drop").is_some() || verdict.get("reject").is_some())
+fn list(what: &[&str]) -> Option<Value> {
+    // Without the members of sets, which may be many and say nothing here.
+    let arguments: Vec<&str> = ["-j", "-t"].iter().chain(what).copied().collect();
+    serde_json::from_str(&run("nft", &arguments, None).ok()?).ok()
+}
+
+/// The rules of a base chain, and of all chains that it may lead to where it is not of iptables.
+fn rules(chain: &Chain) -> Option<Value> {
+    let Chain { family, table, name } = chain;
+    if chain.is_of_iptables() {
+        list(&["list", "chain", family, table, name])
+    } else {
+        list(&["list", "table", family, table])
+    }
+}
+
+impl Chain {
+    /// Whether there may be rules of ours in it, so that what it accepts does not count.
+    fn is_of_iptables(&self) -> bool {
+        matches!(self.family.as_str(), "ip" | "ip6") && self.table == "filter" && self.name == "FORWARD"
+    }
+}
+
+/// Base chains of others on the forward hook that drop what containers send or receive.
+fn droppings(chains: &Value, prefixes: &[String], rules: impl Fn(&Chain) -> Option<Value>) -> Vec<Chain> {
+    let items = chains["nftables"].as_array().into_iter().flatten();
+    let of = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let forward = items
+        .map(|item| &item["chain"])
+        .filter(|chain| chain["hook"] == "forward");
+    let foreign = forward.filter(|chain| chain["table"] != TABLE);
+    foreign
+        .filter_map(|listed| {
+            let chain = Chain {
+                family: of(&listed["family"]),
+                table: of(&listed["table"]),
+                name: of(&listed["name"]),
+            };
+            let by_policy = listed["policy"] == "drop";
+            let is_answered_anyway = by_policy && chain.is_of_iptables();
+            let listing = if is_answered_anyway { None } else { rules(&chain) };
+            let drops = listing.map_or(by_policy, |mut listing| {
+                if chain.is_of_iptables() {
+                    forget_accepting(&mut listing);
+                }
+                let dropped = |prefix: &String| verdict::drops(&listing, &chain.name, prefix);
+                prefixes.iter().any(dropped)
+            });
+            drops.then_some(chain)
         })
+        .collect()
+}
+
+/// Takes what accepts out of a listing.
+fn forget_accepting(listing: &mut Value) {
+    if let Some(items) = listing["nftables"].as_array_mut() {
+        items.retain(|item| {
+            let last = item["rule"]["expr"].as_array().and_then(|rule| rule.last());
+            last.is_none_or(|last| last.get("accept").is_none())
+        });
+    }
 }
 
 /// The rules that let containers' packets through.
@@ -153,17 +208,20 @@ fn tables(program: &str, action: &str, place: &str, rule: &[String]) -> Result<S
     run(program, &arguments, None)
 }
 
-fn answer(program: &str, prefixes: &[String]) -> Result<(), String> {
+/// Puts rules where they are missing; whether there were such.
+fn answer(program: &'static str, prefixes: &[String]) -> Result<(Answered, bool), String> {
     let place = PLACES
         .into_iter()
         .find(|place| run(program, &["-w", "5", "-S", place], None).is_ok())
         .ok_or("no chain for it")?;
+    let mut inserted = false;
     for rule in accepting(prefixes) {
         if tables(program, "-C", place, &rule).is_err() {
             tables(program, "-I", place, &rule)?;
+            inserted = true;
         }
     }
-    Ok(())
+    Ok((Answered { program, place }, inserted))
 }
 
 fn withdraw(program: &str, prefixes: &[String]) {
@@ -189,21 +247,42 @@ mod tests {
             { "chain": { "family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop" } },
             { "chain": { "family": "ip", "table": "filter", "name": "INPUT", "hook": "input", "policy": "drop" } },
             { "chain": { "family": "ip6", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "accept" } },
+            { "chain": { "family": "ip", "table": "lenient", "name": "forward", "hook": "forward", "policy": "accept" } },
             { "chain": { "family": "inet", "table": "firewalld", "name": "filter_FORWARD", "hook": "forward", "policy": "accept" } },
+            { "chain": { "family": "inet", "table": "unlisted", "name": "forward", "hook": "forward", "policy": "drop" } },
             { "chain": { "family": "inet", "table": "calico", "name": "forward", "hook": "forward", "policy": "drop" } },
             { "chain": { "family": "ip", "table": "filter", "name": "DOCKER-USER" } },
         ] });
-        let rules = |dropping: &Dropping| {
-            let expressions = match dropping.table.as_str() {
-                "firewalld" => json!([{ "counter": { "packets": 1 } }, { "reject": { "type": "icmpx" } }]),
-                _ => json!([{ "match": {} }, { "drop": null }]),
+        let rules = |chain: &Chain| {
+            let rule = |expressions: Value| json!({ "rule": { "chain": chain.name, "expr": expressions } });
+            let rules = match chain.table.as_str() {
+                "firewalld" => vec![rule(
+                    json!([{ "counter": { "packets": 1 } }, { "reject": { "type": "icmpx" } }]),
+                )],
+                // With an answer of ours, which stays as long as what it answers.
+                "filter" => vec![
+                    rule(json!([{ "accept": null }])),
+                    rule(json!([{ "xt": { "type": "target", "name": "REJECT" } }])),
+                ],
+                "unlisted" => return None,
+                _ => vec![rule(json!([{ "match": {} }, { "drop": null }]))],
             };
-            Some(json!({ "nftables": [{ "rule": { "expr": expressions } }] }))
+            let mut items = vec![json!({ "chain": { "name": chain.name, "hook": "forward" } })];
+            items.extend(rules);
+            Some(json!({ "nftables": items }))
         };
-        let found: Vec<String> = droppings(&chains, rules)
+        let found: Vec<String> = droppings(&chains, &["cali".to_owned()], rules)
             .into_iter()
-            .map(|dropping| format!("{} {} {}", dropping.family, dropping.table, dropping.chain))
+            .map(|chain| format!("{} {} {}", chain.family, chain.table, chain.name))
             .collect();
-        assert_eq!(found, ["ip filter FORWARD", "inet firewalld filter_FORWARD"]);
+        assert_eq!(
+            found,
+            [
+                "ip filter FORWARD",
+                "ip6 filter FORWARD",
+                "inet firewalld filter_FORWARD",
+                "inet unlisted forward"
+            ]
+        );
     }
 }

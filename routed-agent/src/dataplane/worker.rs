@@ -158,8 +158,10 @@ impl Worker {
         if self.wall.check() == Look::Repaired {
             (self.report)(Report::Repaired("nftables table inet calico".to_owned()));
         }
-        self.forward
-            .see_to(std::slice::from_ref(&self.ours.interface_prefix));
+        let prefixes = std::slice::from_ref(&self.ours.interface_prefix);
+        for report in self.forward.see_to(prefixes) {
+            (self.report)(report);
+        }
         self.outcome("firewall", Ok(()));
     }
 

@@ -11,7 +11,7 @@ use model::Kind;
 use serde_json::json;
 use testbed::{Container, Host, PATIENCE, Place, Program, eventually, peers};
 
-use crate::support::{Cluster, net, possible};
+use crate::support::{Cluster, answers, net, possible};
 
 /// The address that a packet from one place arrives with at another; `None` if it does not arrive.
 fn seen_from(from: &Place, to: &Place, address: IpAddr) -> Result<Option<IpAddr>> {
@@ -236,7 +236,7 @@ fn drops_of_others_are_answered_where_they_are_or_reported() -> Result<()> {
     for rule in ["-N DOCKER-USER", "-A FORWARD -j DOCKER-USER", "-P FORWARD DROP"] {
         run("iptables", rule)?;
     }
-    let reached = eventually(PATIENCE, || containers[0].0.ping(containers[1].1).ok());
+    let reached = eventually(PATIENCE, || answers(&containers[0].0, containers[1].1).ok());
     reached.with_context(|| run("iptables", "-S").unwrap_or_default())?;
     let rules = run("iptables", "-S DOCKER-USER")?;
     ensure!(
@@ -245,7 +245,7 @@ fn drops_of_others_are_answered_where_they_are_or_reported() -> Result<()> {
     );
     // Somebody takes them away.
     run("iptables", "-F DOCKER-USER")?;
-    eventually(PATIENCE, || containers[0].0.ping(containers[1].1).ok()).context("after a flush")?;
+    eventually(PATIENCE, || answers(&containers[0].0, containers[1].1).ok()).context("after a flush")?;
     // One that has no place for it.
     run("nft", "add table inet strict")?;
     run(
@@ -260,11 +260,50 @@ fn drops_of_others_are_answered_where_they_are_or_reported() -> Result<()> {
     })?;
     run("nft", "delete table inet strict")?;
     cluster.members[0].until("/readyz", |ready| ready["ready"] == true)?;
+    // One that accepts what comes from and goes to containers, and a rule that rejects instead of a policy.
+    for words in [
+        "add table inet strict",
+        "add chain inet strict forward { type filter hook forward priority 0; policy drop; }",
+        "add rule inet strict forward iifname cali* accept",
+        "add rule inet strict forward oifname { eth0, cali* } accept",
+    ] {
+        run("nft", words)?;
+    }
+    run("iptables", "-P FORWARD ACCEPT")?;
+    cluster.members[0].until("/v1/status", |status| status["answeredDrops"] == json!({}))?;
+    for rule in [
+        "-F FORWARD",
+        "-F DOCKER-USER",
+        "-X DOCKER-USER",
+        "-A FORWARD -j REJECT",
+    ] {
+        run("iptables", rule)?;
+    }
+    let reached = eventually(PATIENCE, || answers(&containers[0].0, containers[1].1).ok());
+    reached.with_context(|| run("nft", "list ruleset").unwrap_or_default())?;
+    cluster.members[0].until("/readyz", |ready| ready["ready"] == true)?;
+    cluster.members[0].until("/v1/status", |status| {
+        let answer = status["answeredDrops"]["ip filter"].as_str();
+        answer.is_some_and(|answer| answer.ends_with("in FORWARD"))
+    })?;
+    let before = cluster.members[0].text("/v1/journal")?;
+    // It looks again whenever something changes, and leaves it at that.
+    for words in ["add table inet others", "delete table inet others"] {
+        run("nft", words)?;
+        containers[0].0.ping(containers[1].1)?;
+    }
+    let answer = "table ip filter drops";
+    let journal = cluster.members[0].text("/v1/journal")?;
+    ensure!(
+        journal.matches(answer).count() == before.matches(answer).count(),
+        "{journal}"
+    );
+    run("nft", "delete table inet strict")?;
     cluster.members[0].agent_command(["cleanup"]).succeed(PATIENCE)?;
     cluster.members[0].until_ended()?;
     let left = run("iptables", "-S")?;
     ensure!(
-        !left.contains("calico") && left.contains("-P FORWARD DROP"),
+        !left.contains("calico") && left.contains("-A FORWARD -j REJECT"),
         "{left}"
     );
     Ok(())

@@ -5,6 +5,7 @@ mod addresses;
 mod alone;
 mod changes;
 mod firewall;
+mod firewalls;
 mod ipip;
 mod passwords;
 mod probes;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Clusters for tests.
 
-use std::{net::IpAddr, path::Path};
+use std::{net::IpAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use datastore::{Batch, EmbeddedStore, OpenOptions, Store as _, StoreError, Write};
@@ -13,11 +13,17 @@ use testbed::{
     cluster::Member,
     lan::Lan,
     peers::{self, Peer},
+    probe,
 };
 
 /// Whether the machine has what is needed.
 pub(crate) fn possible() -> bool {
     peers::available(&[Peer::Root])
+}
+
+/// An answer to one ping, where it may well get lost and is asked for again.
+pub(crate) fn answers(from: &Container, to: IpAddr) -> Result<Duration> {
+    probe::ping_within(Duration::from_millis(300), from.place(), to)
 }
 
 pub(crate) fn net(text: &str) -> IpNet {

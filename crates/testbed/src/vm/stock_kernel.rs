@@ -6,9 +6,10 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::elf;
+use crate::distribution::{download, refresh, succeed};
 use crate::go_programs::target_folder;
 use crate::peers;
 
@@ -84,12 +85,10 @@ impl StockKernel {
     }
 
     fn fetch(cache: &Path) -> Result<Self> {
-        for program in ["apt-cache", "apt-get", "dpkg-deb"] {
-            ensure!(
-                peers::find_program(program).is_some(),
-                "no program {program}, with which package {PACKAGE} is fetched and unpacked"
-            );
-        }
+        ensure!(
+            peers::find_program("apt-cache").is_some(),
+            "no program apt-cache, with which the current {PACKAGE} is found"
+        );
         // The name of an unfinished one starts with a dot.
         let unfinished = cache.join(".unfinished");
         let _ = fs::remove_dir_all(&unfinished);
@@ -105,6 +104,7 @@ impl StockKernel {
         let release = package
             .strip_prefix("linux-image-")
             .with_context(|| format!("{PACKAGE} depends on {package:?}, which is no kernel"))?;
+        eprintln!("fetching {package}: a stock kernel, for what the running one lacks");
         download(&package, unfinished)?;
         let archive = fs::read_dir(unfinished)?.flatten().next();
         let archive = archive.context("apt-get download left no package")?.path();
@@ -142,32 +142,8 @@ fn current_package() -> Result<String> {
     if let Some(found) = ask().ok().and_then(|answer| find(&answer)) {
         return Ok(found);
     }
-    refresh()?;
+    refresh(PACKAGE)?;
     find(&ask()?).with_context(|| format!("this distribution has no package {PACKAGE}"))
-}
-
-fn download(package: &str, folder: &Path) -> Result<()> {
-    eprintln!("fetching {package}: a stock kernel, for what the running one lacks");
-    let fetch = || {
-        succeed(
-            Command::new("apt-get")
-                .args(["download", "--quiet=2", package])
-                .current_dir(folder),
-        )
-    };
-    if fetch().is_err() {
-        // The list names a version that is no longer there.
-        refresh()?;
-        fetch()?;
-    }
-    Ok(())
-}
-
-/// Lists of packages may be absent or old; only root can renew them.
-fn refresh() -> Result<()> {
-    succeed(Command::new("apt-get").args(["update", "--quiet=2"]))
-        .map(drop)
-        .with_context(|| format!("the list of packages has no current {PACKAGE}: run apt-get update as root"))
 }
 
 /// Unpacks the kernel and what is [`KEPT`] of its modules.
@@ -240,21 +216,6 @@ fn is_kept(path: &Path) -> bool {
         Some(folder) => path.parent() == Some(Path::new(folder)),
         None => path.starts_with(kept),
     })
-}
-
-/// Runs a program and returns its standard output; a failing one is an error with all it said.
-fn succeed(command: &mut Command) -> Result<String> {
-    let what = command.get_program().display().to_string();
-    let output = command
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("run {what}"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        bail!("{what}: {}: {}", output.status, said.trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]
