@@ -217,13 +217,16 @@ impl Recorder {
         }
     }
 
-    /// Hands on what was noted, unless that was done a moment ago: a flood is handed on in few pieces. Then it is to be
-    /// called again at the time returned.
+    /// Hands on what was noted. What was counted because it is too much for single lines waits if that was done a moment
+    /// ago, and all that comes with it: then this is to be called again at the time returned.
     pub fn flush(&mut self, now: Instant) -> Option<Instant> {
         if self.pending.is_empty() && self.sums.is_empty() {
             return None;
         }
-        let due = self.handed.map(|last| last + PAUSE);
+        let due = self
+            .handed
+            .filter(|_| !self.sums.is_empty())
+            .map(|last| last + PAUSE);
         if let Some(due) = due.filter(|due| *due > now) {
             return Some(due);
         }

@@ -242,20 +242,36 @@ fn a_flood_is_handed_on_in_few_pieces_and_nothing_is_left_behind() {
     let journal = recorder.journal();
     let began = Instant::now();
     assert_eq!(recorder.flush(began), None);
-    note(&mut recorder, Kind::Session, Change::Up, "Mesh_10_0_0_2");
-    assert_eq!(recorder.flush(began), None);
-    until(|| journal.status()["sequence"] == 1);
-    note(&mut recorder, Kind::Session, Change::Down, "Mesh_10_0_0_2");
+    // Single lines do not wait.
+    for sequence in 1..4 {
+        note(&mut recorder, Kind::Session, Change::Up, "Mesh_10_0_0_2");
+        assert_eq!(recorder.flush(began), None);
+        until(|| journal.status()["sequence"] == sequence);
+    }
+    let single = u32::try_from(sums::SINGLE).unwrap();
+    flood_of_one_cause(&mut recorder, single + 10);
     let due = recorder.flush(began + PAUSE / 2).unwrap();
     assert_eq!(due, began + PAUSE);
-    assert_eq!(recorder.pending.len(), 1);
     assert_eq!(recorder.flush(due), None);
-    until(|| journal.status()["sequence"] == 2);
+    until(|| journal.status()["sequence"] == u64::from(single) + 4);
     // An end does not wait.
-    note(&mut recorder, Kind::Session, Change::Up, "Mesh_10_0_0_2");
+    flood_of_one_cause(&mut recorder, 10);
     assert!(recorder.flush(due).is_some());
     drop(recorder);
-    assert_eq!(Disk::new(folder.path()).read().0.len(), 3);
+    until(|| journal.status()["sequence"] == u64::from(single) + 5);
+}
+
+fn flood_of_one_cause(recorder: &mut Recorder, count: u32) {
+    let news = PrefixNews {
+        kind: Kind::Route,
+        change: Change::Added,
+        peer: None,
+        cause: "a test".into(),
+    };
+    for number in 0..count {
+        let address = std::net::Ipv4Addr::from(0x0a00_0000 + number);
+        recorder.record_prefix(IpNet::new(address.into(), 32).unwrap(), &news);
+    }
 }
 
 #[test]

@@ -2,7 +2,10 @@
 //! Somebody changes the host underneath the agent: its uplink, addresses, sysctls, tunnel entries, rules. (Routes and tunnel
 //! devices: `cluster/survival.rs`; single rules of the table: `cluster/firewall.rs`.)
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use testbed::{Container, PATIENCE, cluster::Member, eventually};
@@ -191,17 +194,49 @@ fn rules(member: &Member) -> Result<String> {
     Ok(text.split(' ').filter(is_number).collect::<Vec<_>>().join(" "))
 }
 
+/// What the agent sees to on a host, by what it is.
+fn aspects(member: &Member) -> Result<BTreeMap<&'static str, String>> {
+    let run = |program: &str, arguments: &str| run_on(member.host(), program, arguments);
+    let link = run("ip", "-o link show dev vxlan.calico")?;
+    let mtu = link.split(' ').skip_while(|word| *word != "mtu").nth(1);
+    // The default route is the host's own matter, and goes with its link.
+    let routes = member.routes()?.into_iter();
+    let routes: Vec<String> = routes.filter(|route| !route.starts_with("default")).collect();
+    let mut aspects = BTreeMap::from([
+        ("rules", rules(member)?),
+        ("routes", routes.join("\n")),
+        ("forwarding entries", run("bridge", "fdb show dev vxlan.calico")?),
+        ("neighbours", run("ip", "neighbour show dev vxlan.calico")?),
+        ("MTU", mtu.context("an MTU")?.to_owned()),
+    ]);
+    for name in [
+        "net.ipv4.ip_forward",
+        "net.ipv4.conf.vxlan/calico.rp_filter",
+        "net.ipv4.conf.vxlan/calico.forwarding",
+        "net.ipv4.conf.eth1.forwarding",
+    ] {
+        aspects.insert(name, run("sysctl", &format!("-n {name}"))?);
+    }
+    Ok(aspects)
+}
+
+/// What is not as it was; nothing if all is.
+fn damage(member: &Member, before: &BTreeMap<&'static str, String>) -> Result<String> {
+    let now = aspects(member)?;
+    let wrong = before
+        .iter()
+        .filter(|(name, value)| now.get(*name) != Some(value));
+    let wrong = wrong.map(|(name, value)| format!("{name}:\n{value}\n{:?}\n", now.get(name)));
+    Ok(wrong.collect())
+}
+
 #[test]
 fn tunnel_entries_sysctls_and_rules_come_back() -> Result<()> {
     let Some((cluster, containers)) = tunnelled()? else {
         return Ok(());
     };
     let member = &cluster.members[0];
-    let (ruleset, routes) = (rules(member)?, member.routes()?);
-    let sysctl = |name: &str| -> Result<String> {
-        let value = run_on(member.host(), "sysctl", &format!("-n {name}"))?;
-        Ok(value.trim().to_owned())
-    };
+    let before = aspects(member)?;
     let entries = run_on(member.host(), "bridge", "fdb show dev vxlan.calico")?;
     let entry = entries
         .lines()
@@ -210,11 +245,6 @@ fn tunnel_entries_sysctls_and_rules_come_back() -> Result<()> {
     let mac = entry.split(' ').next().context("a MAC address")?.to_owned();
     let neighbours = run_on(member.host(), "ip", "neighbour show dev vxlan.calico")?;
     let neighbour = neighbours.split(' ').next().context("a neighbour")?.to_owned();
-    // The default route is the host's own matter, and goes with its link.
-    let routes: Vec<String> = routes
-        .into_iter()
-        .filter(|route| !route.starts_with("default"))
-        .collect();
     let damages = [
         ("bridge", format!("fdb del {mac} dev vxlan.calico dst 10.1.0.12")),
         (
@@ -245,24 +275,12 @@ fn tunnel_entries_sysctls_and_rules_come_back() -> Result<()> {
             run_on(member.host(), "ip", "link set eth1 up")?;
         }
         // A packet that is lost is waited for by its sender for long: first everything is to be as before.
-        let whole = || -> Option<()> {
-            let host = member.host();
-            let good = rules(member).ok()? == ruleset
-                && sysctl("net.ipv4.ip_forward").ok()? == "1"
-                && sysctl("net.ipv4.conf.vxlan/calico.rp_filter").ok()? == "2"
-                && sysctl("net.ipv4.conf.vxlan/calico.forwarding").ok()? == "1"
-                && sysctl("net.ipv4.conf.eth1.forwarding").ok()? == "1"
-                && run_on(host, "bridge", "fdb show dev vxlan.calico").ok()? == entries
-                && run_on(host, "ip", "neighbour show dev vxlan.calico").ok()? == neighbours
-                && !run_on(host, "ip", "link show dev vxlan.calico")
-                    .ok()?
-                    .contains("mtu 1300")
-                && routes
-                    .iter()
-                    .all(|route| member.routes().is_ok_and(|now| now.contains(route)));
-            good.then_some(())
-        };
-        eventually(SOON, whole).with_context(|| format!("{what}: not repaired\n{}", member.log()))?;
+        let mut wrong = String::new();
+        let whole = eventually(SOON, || {
+            wrong = damage(member, &before).unwrap_or_else(|problem| problem.to_string());
+            wrong.is_empty().then_some(())
+        });
+        whole.with_context(|| format!("{what}: not repaired: {wrong}\n{}", member.log()))?;
         for (from, to) in [(0, 1), (1, 0)] {
             let reached = eventually(PATIENCE, || containers[from].0.ping(containers[to].1).ok());
             reached.with_context(|| {
