@@ -74,16 +74,11 @@ impl Wall {
         }
     }
 
-    /// Whether a table may be there that says something else.
-    pub(super) fn set(&mut self, firewall: &Firewall) -> bool {
-        let is_another = self.wanted.as_ref() != Some(firewall);
-        let before = is_another
-            .then(|| self.wanted.replace(firewall.clone()))
-            .flatten();
-        if is_another {
+    pub(super) fn set(&mut self, firewall: &Firewall) {
+        if self.wanted.as_ref() != Some(firewall) {
+            self.wanted = Some(firewall.clone());
             self.good = None;
         }
-        before.is_some()
     }
 
     /// Looks whether the table is as it should be, and makes it so.

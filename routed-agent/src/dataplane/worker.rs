@@ -165,14 +165,6 @@ impl Worker {
         self.outcome("firewall", Ok(()));
     }
 
-    /// Before routes lead packets to and from nodes that the table as it is would not let in.
-    fn see_to_wall_if(&mut self, is_outdated: bool) {
-        if is_outdated {
-            self.look_at_wall = true;
-            self.see_to_wall();
-        }
-    }
-
     fn wait(&mut self) {
         let times = [
             self.look_at,
@@ -199,7 +191,6 @@ impl Worker {
     fn obey(&mut self) -> Obeyed {
         let mut obeyed = Obeyed::Nothing;
         let mut concerned = Concerned::default();
-        let mut wall_first = false;
         for _ in 0..COMMANDS_AT_ONCE {
             let command = match self.inbox.try_recv() {
                 Ok(command) => command,
@@ -209,7 +200,7 @@ impl Worker {
             obeyed = Obeyed::Something;
             match command {
                 Command::Fixtures(fixtures) => {
-                    wall_first |= self.wall.set(&fixtures.firewall);
+                    self.wall.set(&fixtures.firewall);
                     self.look_at_wall = true;
                     self.devices.set(fixtures);
                     self.listen();
@@ -236,7 +227,6 @@ impl Worker {
                 Command::StoreRoutes(routes) => concerned.add(self.routes.set_store(routes)),
                 Command::BgpRoutes(changes) => concerned.add(self.routes.set_bgp(changes)),
                 Command::Complete => {
-                    self.see_to_wall_if(std::mem::take(&mut wall_first));
                     self.write(std::mem::take(&mut concerned).once_each());
                     self.routes.set_complete();
                     let swept = self.routes.sweep();
@@ -253,14 +243,12 @@ impl Worker {
                     return Obeyed::Stop;
                 }
                 Command::Stop => {
-                    self.see_to_wall_if(wall_first);
                     self.write(concerned.once_each());
                     return Obeyed::Stop;
                 }
             }
         }
         if obeyed == Obeyed::Something {
-            self.see_to_wall_if(wall_first);
             self.write(concerned.once_each());
             (self.report)(Report::Settled {
                 routes: self.routes.in_place(),

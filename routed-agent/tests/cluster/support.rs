@@ -9,8 +9,9 @@ use ipnet::IpNet;
 use model::{Key, Kind};
 use serde_json::{Value, json};
 use testbed::{
-    Container,
+    Container, PATIENCE,
     cluster::Member,
+    eventually,
     lan::Lan,
     peers::{self, Peer},
     probe,
@@ -145,9 +146,9 @@ impl Cluster {
         }
         for (container, _) in containers {
             for (_, address) in containers {
-                container
-                    .ping(*address)
-                    .with_context(|| format!("{address} from {}", container.id()))?;
+                // The firewall lets a new node's packets in a moment after its routes are there.
+                let reached = eventually(PATIENCE, || answers(container, *address).ok());
+                reached.with_context(|| format!("{address} from {}", container.id()))?;
             }
         }
         Ok(())

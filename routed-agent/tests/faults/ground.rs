@@ -220,6 +220,20 @@ fn aspects(member: &Member) -> Result<BTreeMap<&'static str, String>> {
     Ok(aspects)
 }
 
+/// The same once it does not change any more: the table follows the nodes a moment after the routes.
+fn settled_aspects(member: &Member) -> Result<BTreeMap<&'static str, String>> {
+    let mut before = aspects(member)?;
+    let mut since = Instant::now();
+    let settled = eventually(PATIENCE, || {
+        let now = aspects(member).ok()?;
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+        (since.elapsed() > Duration::from_millis(500)).then(|| before.clone())
+    });
+    settled.context("the agent does not settle")
+}
+
 /// What is not as it was; nothing if all is.
 fn damage(member: &Member, before: &BTreeMap<&'static str, String>) -> Result<String> {
     let now = aspects(member)?;
@@ -236,7 +250,7 @@ fn tunnel_entries_sysctls_and_rules_come_back() -> Result<()> {
         return Ok(());
     };
     let member = &cluster.members[0];
-    let before = aspects(member)?;
+    let before = settled_aspects(member)?;
     let entries = run_on(member.host(), "bridge", "fdb show dev vxlan.calico")?;
     let entry = entries
         .lines()
