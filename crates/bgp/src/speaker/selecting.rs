@@ -17,6 +17,7 @@ impl Speaker {
         for family in Family::ALL {
             let listed = self.tables.of_mut(family).take_listed();
             let mut usable = None;
+            self.changes.reserve(listed.len());
             for slot in &listed {
                 self.select(family, *slot, &mut usable);
                 self.note_change(family, *slot);
